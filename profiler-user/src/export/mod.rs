@@ -1,0 +1,1 @@
+//! What a session publishes, as text, JSON and drawings.

@@ -1,0 +1,1 @@
+//! std, parking_lot and pthread locks: who waits for them, who holds them.

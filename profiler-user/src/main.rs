@@ -1,0 +1,3 @@
+//! The `gordian` binary.
+
+fn main() {}

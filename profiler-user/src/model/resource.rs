@@ -1,0 +1,132 @@
+//! What is waited for and held.
+
+use std::fmt;
+
+use super::PartyId;
+
+/// The kind of a resource, under the name its users know.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ResourceKind {
+    /// `tokio::sync::Mutex`
+    TokioMutex,
+    /// `tokio::sync::RwLock`
+    TokioRwLock,
+    /// `tokio::sync::Semaphore`
+    TokioSemaphore,
+    /// tokio's internal semaphore where the primitive around it could not be told.
+    TokioBatchSemaphore,
+    /// `tokio::sync::Notify`
+    TokioNotify,
+    /// `tokio::sync::Barrier`
+    TokioBarrier,
+    /// `tokio::sync::OnceCell`
+    TokioOnceCell,
+    /// `tokio::sync::mpsc`
+    TokioMpsc,
+    /// `tokio::sync::oneshot`
+    TokioOneshot,
+    /// `tokio::sync::watch`
+    TokioWatch,
+    /// `tokio::sync::broadcast`
+    TokioBroadcast,
+    /// `JoinHandle`: the task itself is the resource; its address is the task's header.
+    JoinHandle,
+    /// A timer: sleep, timeout, interval.
+    Timer,
+    /// Socket, pipe or other descriptor readiness.
+    Io,
+    /// Work given to the blocking pool.
+    BlockingPool,
+    /// A task that gave way and will be polled again by itself.
+    Yield,
+    /// `std::sync::Mutex`
+    StdMutex,
+    /// `std::sync::RwLock`
+    StdRwLock,
+    /// `parking_lot::Mutex` and its relatives.
+    ParkingLot,
+    /// `pthread_mutex_t`
+    PthreadMutex,
+    /// A futex whose object is unknown.
+    Futex,
+    /// A leaf future that is not understood; the name of its type.
+    Other(String),
+}
+
+impl ResourceKind {
+    /// Whether permits move between holders and waiters: a mutex, a lock, a semaphore.
+    pub fn is_permits(&self) -> bool {
+        matches!(self, Self::TokioMutex | Self::TokioRwLock | Self::TokioSemaphore | Self::TokioBatchSemaphore)
+    }
+
+    /// Whether a thread (not a task) waits for it.
+    pub fn is_thread_lock(&self) -> bool {
+        matches!(self, Self::StdMutex | Self::StdRwLock | Self::ParkingLot | Self::PthreadMutex)
+    }
+}
+
+impl fmt::Display for ResourceKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TokioMutex => "tokio::sync::Mutex",
+            Self::TokioRwLock => "tokio::sync::RwLock",
+            Self::TokioSemaphore => "tokio::sync::Semaphore",
+            Self::TokioBatchSemaphore => "tokio::sync::batch_semaphore::Semaphore",
+            Self::TokioNotify => "tokio::sync::Notify",
+            Self::TokioBarrier => "tokio::sync::Barrier",
+            Self::TokioOnceCell => "tokio::sync::OnceCell",
+            Self::TokioMpsc => "tokio::sync::mpsc",
+            Self::TokioOneshot => "tokio::sync::oneshot",
+            Self::TokioWatch => "tokio::sync::watch",
+            Self::TokioBroadcast => "tokio::sync::broadcast",
+            Self::JoinHandle => "JoinHandle",
+            Self::Timer => "timer",
+            Self::Io => "io",
+            Self::BlockingPool => "spawn_blocking",
+            Self::Yield => "yield_now",
+            Self::StdMutex => "std::sync::Mutex",
+            Self::StdRwLock => "std::sync::RwLock",
+            Self::ParkingLot => "parking_lot::Mutex",
+            Self::PthreadMutex => "pthread_mutex_t",
+            Self::Futex => "futex",
+            Self::Other(name) => name,
+        })
+    }
+}
+
+/// What tells one resource from another: its kind's family and its address.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ResourceKey {
+    /// Kind, under the name its users know.
+    pub kind: ResourceKind,
+    /// Address in the target.
+    pub address: u64,
+}
+
+/// One place in a resource's queue, oldest first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueEntry {
+    /// The task whose waker stands there; `None` where the waker is not a task's own.
+    pub party: Option<PartyId>,
+    /// Permits it still wants; `None` where that was not read.
+    pub wants: Option<u64>,
+}
+
+/// What is known of a resource beyond who waits for it and who holds it (those stand with the strands).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resource {
+    /// Identity.
+    pub key: ResourceKey,
+    /// Permits that exist in all, where the kind fixes it (a Mutex: 1) or it was read.
+    pub permits: Option<u64>,
+    /// Permits free now, where read.
+    pub available: Option<u64>,
+    /// Senders that exist, by the channel's own count.
+    pub senders: Option<u64>,
+    /// Receivers that exist, by the channel's own count.
+    pub receivers: Option<u64>,
+    /// The wait queue, oldest first; empty also where it could not be read (see `queue_known`).
+    pub queue: Vec<QueueEntry>,
+    /// Whether `queue` is the whole queue.
+    pub queue_known: bool,
+}

@@ -1,0 +1,110 @@
+//! A process at one moment.
+
+use std::{path::PathBuf, time::Instant};
+
+use super::{LostCounts, Resource, Task, Thread};
+
+/// Which runtime, as its users call it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RuntimeKind {
+    /// Tokio's multi-thread scheduler.
+    TokioMultiThread,
+    /// Tokio's current-thread scheduler.
+    TokioCurrentThread,
+    /// A Tokio `LocalSet`.
+    TokioLocalSet,
+    /// Tokio, scheduler not told apart.
+    Tokio,
+}
+
+impl RuntimeKind {
+    /// The name used in text and JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::TokioMultiThread => "tokio multi_thread",
+            Self::TokioCurrentThread => "tokio current_thread",
+            Self::TokioLocalSet => "tokio LocalSet",
+            Self::Tokio => "tokio",
+        }
+    }
+}
+
+/// One runtime instance in the target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Runtime {
+    /// Address of its handle: the instance's identity.
+    pub address: u64,
+    /// Which.
+    pub kind: RuntimeKind,
+    /// Version of the library, where the binary tells it.
+    pub version: Option<String>,
+    /// Thread ids of its workers.
+    pub workers: Vec<i32>,
+}
+
+/// The process that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Pid as the user of gordian sees it.
+    pub pid: i32,
+    /// Path of the executable as the target sees it.
+    pub exe: PathBuf,
+}
+
+/// How much of the target was understood, in tasks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Coverage {
+    /// Tasks found.
+    pub seen: u64,
+    /// Tasks whose state, await stack and holds were read whole.
+    pub decoded: u64,
+    /// Tasks of which some part could not be read.
+    pub unknown: u64,
+    /// Tasks that changed while they were read.
+    pub unstable: u64,
+}
+
+/// What the runtimes of a process look like at one moment.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Of which process.
+    pub target: Target,
+    /// When the read began, gordian's clock.
+    pub taken_at: Instant,
+    /// Runtime instances.
+    pub runtimes: Vec<Runtime>,
+    /// Every live task and `block_on` root, unordered.
+    pub tasks: Vec<Task>,
+    /// Every thread.
+    pub threads: Vec<Thread>,
+    /// What is known of the resources that strands and threads name.
+    pub resources: Vec<Resource>,
+    /// How much was understood.
+    pub coverage: Coverage,
+    /// What could not be looked at, one plain sentence each.
+    pub missing: Vec<String>,
+    /// Events lost since attach.
+    pub lost: LostCounts,
+}
+
+impl Snapshot {
+    /// An empty snapshot of `target`, taken now.
+    pub fn empty(target: Target) -> Self {
+        Self {
+            target,
+            taken_at: Instant::now(),
+            runtimes: Vec::new(),
+            tasks: Vec::new(),
+            threads: Vec::new(),
+            resources: Vec::new(),
+            coverage: Coverage::default(),
+            missing: Vec::new(),
+            lost: LostCounts::default(),
+        }
+    }
+
+    /// Whether everything was read.
+    pub fn complete(&self) -> bool {
+        self.missing.is_empty() && self.coverage.unknown == 0
+    }
+}

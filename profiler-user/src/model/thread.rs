@@ -1,0 +1,67 @@
+//! A kernel thread of the target.
+
+use super::{Frame, Hold, PartyId, Wait};
+
+/// What a thread is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ThreadRole {
+    /// A worker of the runtime at this index of [`super::Snapshot::runtimes`].
+    Worker(usize),
+    /// A thread of a blocking pool.
+    BlockingPool,
+    /// Runs a `block_on`.
+    BlockOn,
+    /// Anything else.
+    Plain,
+}
+
+/// What a thread does now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ThreadActivity {
+    /// Waits for work: parked on a condition or futex of the scheduler.
+    Parked,
+    /// Waits in the runtime's I/O and timer driver.
+    Driving,
+    /// Polls this task, on CPU or ready to be.
+    Polling(PartyId),
+    /// Blocks in the kernel inside a poll of this task.
+    BlockedIn(PartyId),
+    /// Blocks in the kernel, outside any poll.
+    Blocked,
+    /// On CPU outside any poll that was seen.
+    Running,
+    /// Could not be told.
+    Unknown,
+}
+
+/// A system call that a thread is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Syscall {
+    /// x86-64 number.
+    pub number: i64,
+    /// The six argument registers.
+    pub args: [u64; 6],
+}
+
+/// One thread.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Thread {
+    /// Thread id in the target's own namespace.
+    pub tid: i32,
+    /// `comm`.
+    pub name: String,
+    /// What it is for.
+    pub role: ThreadRole,
+    /// What it does now.
+    pub activity: ThreadActivity,
+    /// The system call it is in, where it is in one.
+    pub syscall: Option<Syscall>,
+    /// Its stack, root first; empty where it was not read.
+    pub frames: Vec<Frame>,
+    /// A lock it waits for.
+    pub wait: Option<Wait>,
+    /// Locks that its frames hold.
+    pub holds: Vec<Hold>,
+    /// Whether `holds` is everything its frames hold.
+    pub holds_known: bool,
+}

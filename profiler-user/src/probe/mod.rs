@@ -1,0 +1,1 @@
+//! Loads and attaches the kernel programs and hands out their events.

@@ -1,0 +1,1 @@
+//! Stacks to weights: on-CPU, off-CPU and await profiles.

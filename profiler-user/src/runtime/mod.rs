@@ -1,0 +1,1 @@
+//! Reading async runtimes out of target memory, behind one trait.
