@@ -1,5 +1,18 @@
-//! A process to look at: its memory, registers, modules, threads and namespaces. Knows nothing of any async runtime.
+//! A process to look at: its memory, modules, threads and namespaces. Knows nothing of any async runtime.
 
+mod error;
+mod files;
+mod live;
+mod mappings;
 mod memory;
+mod process;
+mod residency;
+mod threads;
 
+pub use error::TargetError;
+pub use files::ModuleFile;
+pub use live::LiveMemory;
+pub use mappings::{Mapping, Mappings};
 pub use memory::{Memory, MemoryError};
+pub use process::Process;
+pub use threads::{RunState, SyscallState, ThreadFacts, thread_pointer};

@@ -1,0 +1,220 @@
+//! The memory of a running process, read without stopping it.
+
+use std::{cell::RefCell, io::IoSliceMut, ops::Range};
+
+use nix::{
+    errno::Errno,
+    sys::uio::{RemoteIoVec, process_vm_readv},
+    unistd::Pid,
+};
+use rustc_hash::FxHashMap;
+
+use super::{
+    Mappings, Memory, MemoryError, ModuleFile,
+    residency::{PAGE, PageMap, Residency},
+};
+
+/// Bytes that one bulk read moves at most: keeps each hold of the target's mmap lock short.
+const BULK: u64 = 1 << 20;
+
+type Page = Box<[u8; PAGE as usize]>;
+
+/// One view of a process' memory: pages are read once and kept until [`LiveMemory::refresh`], so that a walk over
+/// them sees each page as it was at one moment.
+pub struct LiveMemory {
+    pid: Pid,
+    mappings: Mappings,
+    files: Vec<ModuleFile>,
+    residency: PageMap,
+    pages: RefCell<FxHashMap<u64, Option<Page>>>,
+}
+
+impl LiveMemory {
+    pub(super) fn new(pid: i32, mappings: Mappings, files: Vec<ModuleFile>, residency: PageMap) -> Self {
+        Self { pid: Pid::from_raw(pid), mappings, files, residency, pages: RefCell::default() }
+    }
+
+    /// The address space as it was when this view was made.
+    pub fn mappings(&self) -> &Mappings {
+        &self.mappings
+    }
+
+    /// Forgets every page, so that the next reads see the target anew.
+    pub fn refresh(&self) {
+        self.pages.borrow_mut().clear();
+        self.residency.forget();
+    }
+
+    /// Reads past the kept pages, straight from the target: what is there now.
+    pub fn read_now(&self, address: u64, buf: &mut [u8]) -> Result<(), MemoryError> {
+        if self.resident_runs(address..address + buf.len() as u64).next().map(|run| run.end - run.start)
+            == Some(buf.len() as u64)
+        {
+            return self.read_remote(address, buf);
+        }
+        self.read(address, buf)
+    }
+
+    /// Calls `visit` with the address and bytes of every resident stretch of `range`, in bounded pieces, unkept.
+    pub fn scan(&self, range: Range<u64>, mut visit: impl FnMut(u64, &[u8])) {
+        let mut buf = Vec::new();
+        for run in self.resident_runs(range) {
+            let mut at = run.start;
+            while at < run.end {
+                let length = BULK.min(run.end - at);
+                buf.resize(length as usize, 0);
+                // A stretch that vanished meanwhile holds nothing to find.
+                if self.read_remote(at, &mut buf).is_ok() {
+                    visit(at, &buf);
+                }
+                at += length;
+            }
+        }
+    }
+
+    /// The stretches of `range` whose pages are in memory.
+    fn resident_runs(&self, range: Range<u64>) -> impl Iterator<Item = Range<u64>> + '_ {
+        let mut at = range.start;
+        std::iter::from_fn(move || {
+            let page_end = |at: u64| (at / PAGE + 1).saturating_mul(PAGE);
+            while at < range.end && self.residency.at(at) != Some(Residency::Present) {
+                at = page_end(at);
+            }
+            let start = at;
+            while at < range.end && self.residency.at(at) == Some(Residency::Present) {
+                at = page_end(at);
+            }
+            (start < range.end).then(|| start..at.min(range.end))
+        })
+    }
+
+    fn read_remote(&self, address: u64, buf: &mut [u8]) -> Result<(), MemoryError> {
+        let want = buf.len();
+        let remote = [RemoteIoVec { base: address as usize, len: want }];
+        match process_vm_readv(self.pid, &mut [IoSliceMut::new(buf)], &remote) {
+            Ok(got) if got == want => Ok(()),
+            Err(Errno::ESRCH) => Err(MemoryError::Gone),
+            Err(Errno::EPERM) => Err(MemoryError::Denied),
+            _ => Err(MemoryError::Unmapped(address)),
+        }
+    }
+
+    fn load(&self, base: u64) -> Result<Option<Page>, MemoryError> {
+        let Some(mapping) = self.mappings.at(base).filter(|mapping| mapping.read) else {
+            return Ok(None);
+        };
+        let mut page: Page = Box::new([0; PAGE as usize]);
+        match self.residency.at(base) {
+            Some(Residency::Present) => match self.read_remote(base, &mut page[..]) {
+                Ok(()) => Ok(Some(page)),
+                Err(MemoryError::Unmapped(_)) => Ok(None),
+                Err(other) => Err(other),
+            },
+            // Never touched since it was mapped: the file's bytes, or zeros.
+            Some(Residency::Absent) if mapping.inode != 0 => {
+                Ok(self.files.iter().find_map(|file| file.page(mapping, base)).map(|bytes| {
+                    page[..bytes.len()].copy_from_slice(bytes);
+                    page
+                }))
+            }
+            Some(Residency::Absent) if mapping.is_anonymous() => Ok(Some(page)),
+            _ => Ok(None),
+        }
+    }
+}
+
+impl Memory for LiveMemory {
+    fn read(&self, address: u64, buf: &mut [u8]) -> Result<(), MemoryError> {
+        let mut pages = self.pages.borrow_mut();
+        let mut done = 0;
+        while done < buf.len() {
+            let at = address.checked_add(done as u64).ok_or(MemoryError::Unmapped(address))?;
+            let base = at & !(PAGE - 1);
+            let page = match pages.entry(base) {
+                std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
+                std::collections::hash_map::Entry::Vacant(entry) => entry.insert(self.load(base)?),
+            };
+            let bytes = page.as_ref().ok_or(MemoryError::Unmapped(at))?;
+            let from = (at - base) as usize;
+            let length = (buf.len() - done).min(bytes.len() - from);
+            buf[done..done + length].copy_from_slice(&bytes[from..from + length]);
+            done += length;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use memmap2::MmapMut;
+
+    use super::{
+        super::{Process, TargetError, residency::Residency},
+        *,
+    };
+
+    fn this_process() -> (Process, LiveMemory) {
+        let process = Process::open(std::process::id() as i32).expect("own process");
+        let mappings = process.mappings().expect("own mappings");
+        let (files, _) = process.modules(&mappings);
+        let memory = process.memory(mappings, files).expect("own memory");
+        (process, memory)
+    }
+
+    #[test]
+    fn reads_what_is_there() {
+        let words: Vec<u64> = (0..4096).collect();
+        let (_, memory) = this_process();
+        for (index, word) in words.iter().enumerate() {
+            assert_eq!(memory.read_u64(words.as_ptr() as u64 + index as u64 * 8), Ok(*word));
+        }
+        assert_eq!(memory.read_u64(8), Err(MemoryError::Unmapped(8)));
+    }
+
+    #[test]
+    fn reading_untouched_memory_does_not_make_it_resident() {
+        let pages = MmapMut::map_anon(1 << 20).expect("a fresh mapping");
+        let at = pages.as_ptr() as u64 + 5 * PAGE;
+        let (_, memory) = this_process();
+        assert_eq!(memory.read_u64(at), Ok(0));
+        memory.refresh();
+        assert_eq!(memory.residency.at(at), Some(Residency::Absent));
+    }
+
+    #[test]
+    fn a_scan_visits_resident_pages_only() {
+        let mut pages = MmapMut::map_anon(1 << 20).expect("a fresh mapping");
+        let at = pages.as_ptr() as u64;
+        pages[3 * PAGE as usize] = 7;
+        pages[9 * PAGE as usize] = 9;
+        let (_, memory) = this_process();
+        let mut seen = Vec::new();
+        memory.scan(at..at + (1 << 20), |start, bytes| seen.push(((start - at) / PAGE, bytes.len() as u64 / PAGE)));
+        assert_eq!(seen, [(3, 1), (9, 1)]);
+    }
+
+    #[test]
+    fn code_that_was_never_run_is_read_from_its_file() {
+        let (process, memory) = this_process();
+        let mappings = process.mappings().expect("own mappings");
+        let code = mappings.iter().find(|mapping| mapping.execute && mapping.inode != 0).expect("code").range.clone();
+        let mut buf = vec![0; (code.end - code.start) as usize];
+        memory.read(code.start, &mut buf).expect("all of it");
+        assert!(buf.iter().any(|byte| *byte != 0));
+    }
+
+    #[test]
+    fn a_process_that_is_not_there_is_said_to_be() {
+        assert!(matches!(Process::open(i32::MAX - 1), Err(TargetError::NoSuchProcess(_))));
+    }
+
+    #[test]
+    fn an_exited_process_is_noticed() {
+        let mut child = std::process::Command::new("sleep").arg("100").spawn().expect("sleep");
+        let process = Process::open(child.id() as i32).expect("the child");
+        assert!(process.check().is_ok());
+        child.kill().expect("kill");
+        child.wait().expect("wait");
+        assert!(matches!(process.check(), Err(TargetError::Exited(_))));
+    }
+}

@@ -1,0 +1,138 @@
+//! The target's threads: names, states, the system calls they are in, and their thread pointers.
+
+use procfs::process::Syscall as ProcSyscall;
+
+use super::{Mapping, Mappings, Memory};
+
+/// Whether a thread runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunState {
+    /// On CPU or ready to be.
+    Running,
+    /// Waits in the kernel.
+    Sleeping,
+    /// Stopped by a signal or a tracer.
+    Stopped,
+    /// Ended, or unknown.
+    Other,
+}
+
+/// What `/proc/PID/task/TID/syscall` tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyscallState {
+    /// On CPU: nothing to tell.
+    Running,
+    /// Blocked outside a system call (a page fault).
+    Blocked {
+        /// Stack pointer.
+        sp: u64,
+        /// Program counter.
+        pc: u64,
+    },
+    /// Blocked in a system call.
+    InSyscall {
+        /// x86-64 number.
+        number: i64,
+        /// Argument registers.
+        args: [u64; 6],
+        /// Stack pointer.
+        sp: u64,
+        /// Program counter.
+        pc: u64,
+    },
+    /// The kernel did not say.
+    Unknown,
+}
+
+/// One thread, as procfs shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ThreadFacts {
+    /// Thread id as gordian sees it.
+    pub tid: i32,
+    /// `comm`.
+    pub name: String,
+    /// Whether it runs.
+    pub state: RunState,
+    /// The system call it is in.
+    pub syscall: SyscallState,
+}
+
+impl ThreadFacts {
+    /// Stack pointer and program counter, where the thread is blocked.
+    pub fn stack(&self) -> Option<(u64, u64)> {
+        match self.syscall {
+            SyscallState::Blocked { sp, pc } | SyscallState::InSyscall { sp, pc, .. } => Some((sp, pc)),
+            _ => None,
+        }
+    }
+}
+
+/// The threads of `process`; one that ends while it is read is left out.
+pub(super) fn list(process: &procfs::process::Process) -> procfs::ProcResult<Vec<ThreadFacts>> {
+    let threads = process.tasks()?.flatten().filter_map(|task| {
+        let stat = task.stat().ok()?;
+        let syscall = match task.syscall() {
+            Ok(ProcSyscall::Running) => SyscallState::Running,
+            Ok(ProcSyscall::Blocked { stack_pointer: sp, program_counter: pc, syscall_number, argument_registers }) => {
+                if syscall_number < 0 {
+                    SyscallState::Blocked { sp, pc }
+                } else {
+                    SyscallState::InSyscall { number: syscall_number, args: argument_registers, sp, pc }
+                }
+            }
+            Ok(_) | Err(_) => SyscallState::Unknown,
+        };
+        let state = match stat.state {
+            'R' => RunState::Running,
+            'S' | 'D' | 'I' => RunState::Sleeping,
+            'T' | 't' => RunState::Stopped,
+            _ => RunState::Other,
+        };
+        Some(ThreadFacts { tid: task.tid, name: stat.comm, state, syscall })
+    });
+    Ok(threads.collect())
+}
+
+/// The thread pointer (`fs` base) of the thread whose stack pointer is `sp`, without stopping it.
+///
+/// The x86-64 ABI's variant II TLS puts a word at the thread pointer that points at itself. glibc and musl both keep
+/// to it, and glibc repeats it at +16 (`tcbhead_t.self`, sysdeps/x86_64/nptl/tls.h). For a thread that libc made, the
+/// block lies above the stack pointer in the very mapping of its stack; for the main thread, in some small anonymous
+/// mapping that no other thread's stack lies in: `None` then, unless `near` (an address in the same block) is known.
+pub fn thread_pointer(memory: &dyn Memory, mappings: &Mappings, sp: u64) -> Option<u64> {
+    let stack = mappings.at(sp)?;
+    if stack.label.as_deref() == Some("stack") {
+        return main_thread_pointer(memory, mappings);
+    }
+    self_pointer(memory, stack, sp)
+}
+
+fn main_thread_pointer(memory: &dyn Memory, mappings: &Mappings) -> Option<u64> {
+    // ld.so allocates it with the first libraries: a small anonymous mapping; static programs have it in the heap.
+    mappings
+        .iter()
+        .filter(|mapping| mapping.is_anonymous() && mapping.write && mapping.range.end - mapping.range.start <= 1 << 20)
+        .find_map(|mapping| self_pointer(memory, mapping, mapping.range.start))
+}
+
+/// The highest address in `mapping`, not below `from`, that holds its own address and, 16 bytes on, again.
+fn self_pointer(memory: &dyn Memory, mapping: &Mapping, from: u64) -> Option<u64> {
+    const CHUNK: u64 = 4096;
+    let mut end = mapping.range.end;
+    let floor = from & !15;
+    while end > floor {
+        let start = end.saturating_sub(CHUNK).max(floor);
+        let mut bytes = vec![0; (end - start) as usize];
+        if memory.read(start, &mut bytes).is_ok() {
+            let words = bytes.as_chunks::<8>().0;
+            for index in (0..words.len()).rev() {
+                let at = start + index as u64 * 8;
+                if u64::from_le_bytes(words[index]) == at && memory.read_u64(at + 16) == Ok(at) {
+                    return Some(at);
+                }
+            }
+        }
+        end = start;
+    }
+    None
+}
