@@ -1,0 +1,185 @@
+//! The object at the top, and the lines of a stream.
+
+use serde::Serialize;
+
+use super::{
+    FindingJson, GroupJson, SCHEMA, TaskJson,
+    task::{Address, Shown},
+};
+use crate::{
+    export::group::Group,
+    model::{Coverage, Finding, LostCounts, Runtime, Snapshot, Task},
+    session::{ProbeState, View},
+};
+
+/// What `--json` prints. One of `findings`, `tasks` and `groups` is there.
+#[derive(Serialize)]
+pub struct Document<'a> {
+    schema: u32,
+    target: TargetJson<'a>,
+    complete: bool,
+    missing: Vec<&'a str>,
+    coverage: CoverageJson,
+    lost: u64,
+    lost_by: LostJson,
+    probes: ProbesJson,
+    ended: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    findings: Option<Vec<FindingJson<'a>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tasks: Option<Vec<TaskJson<'a>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    groups: Option<Vec<GroupJson<'a>>>,
+}
+
+#[derive(Serialize)]
+struct TargetJson<'a> {
+    pid: i32,
+    exe: Shown<std::path::Display<'a>>,
+    runtimes: Vec<RuntimeJson<'a>>,
+}
+
+#[derive(Serialize)]
+struct RuntimeJson<'a> {
+    kind: &'static str,
+    version: Option<&'a str>,
+    workers: usize,
+    worker_threads: &'a [i32],
+    address: Address,
+}
+
+#[derive(Serialize)]
+struct CoverageJson {
+    seen: u64,
+    decoded: u64,
+    unknown: u64,
+    unstable: u64,
+}
+
+#[derive(Serialize)]
+struct LostJson {
+    ring_full: u64,
+    user_read: u64,
+    channel_full: u64,
+    stack_moved: u64,
+}
+
+#[derive(Serialize)]
+struct ProbesJson {
+    switch: &'static str,
+    waits: &'static str,
+}
+
+impl<'a> Document<'a> {
+    fn new(view: &'a View) -> Self {
+        let snapshot = &*view.snapshot;
+        Self {
+            schema: SCHEMA,
+            target: target(snapshot),
+            complete: snapshot.complete(),
+            missing: missing(view),
+            coverage: coverage(snapshot.coverage),
+            lost: snapshot.lost.total(),
+            lost_by: lost(snapshot.lost),
+            probes: ProbesJson { switch: probe(&view.switch_probe), waits: probe(&view.wait_probe) },
+            ended: view.ended.as_deref(),
+            findings: None,
+            tasks: None,
+            groups: None,
+        }
+    }
+
+    /// `check`: each finding comes with the snapshot it was made from, `view` is the last one.
+    pub fn findings(view: &'a View, findings: impl IntoIterator<Item = (&'a Finding, &'a Snapshot)>) -> Self {
+        let findings = findings.into_iter().map(|(finding, snapshot)| FindingJson::new(finding, snapshot)).collect();
+        Self { findings: Some(findings), ..Self::new(view) }
+    }
+
+    /// `tasks --all`.
+    pub fn tasks(view: &'a View, tasks: impl IntoIterator<Item = &'a Task>) -> Self {
+        Self { tasks: Some(tasks.into_iter().map(Into::into).collect()), ..Self::new(view) }
+    }
+
+    /// `tasks`.
+    pub fn groups(view: &'a View, groups: &[Group<'a>]) -> Self {
+        Self { groups: Some(groups.iter().map(Into::into).collect()), ..Self::new(view) }
+    }
+}
+
+/// What `--jsonl` prints: a line for each finding as it forms, then one that closes the stream.
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum Line<'a> {
+    /// A finding. Printed again, with the same `id`, when its certainty has changed.
+    Finding(Box<FindingLine<'a>>),
+    /// The whole, as `--json` prints it.
+    End(Box<Document<'a>>),
+}
+
+/// A finding that stands by itself.
+#[derive(Serialize)]
+pub struct FindingLine<'a> {
+    schema: u32,
+    #[serde(flatten)]
+    finding: FindingJson<'a>,
+}
+
+impl<'a> Line<'a> {
+    /// The line of a finding made from `snapshot`.
+    pub fn finding(finding: &'a Finding, snapshot: &'a Snapshot) -> Self {
+        Self::Finding(Box::new(FindingLine { schema: SCHEMA, finding: FindingJson::new(finding, snapshot) }))
+    }
+}
+
+/// What was not read, then what cannot be watched. Only the former makes a result incomplete: without any probe the
+/// verdicts on what was read are the same, they only come later.
+fn missing(view: &View) -> Vec<&str> {
+    let probes = [&view.switch_probe, &view.wait_probe];
+    let reasons = probes.into_iter().filter_map(|probe| match probe {
+        ProbeState::Missing(why) => Some(why.as_str()),
+        ProbeState::On | ProbeState::Off => None,
+    });
+    let mut all: Vec<&str> = view.snapshot.missing.iter().map(String::as_str).collect();
+    for reason in reasons {
+        if !all.contains(&reason) {
+            all.push(reason);
+        }
+    }
+    all
+}
+
+fn target(snapshot: &Snapshot) -> TargetJson<'_> {
+    TargetJson {
+        pid: snapshot.target.pid,
+        exe: Shown(snapshot.target.exe.display()),
+        runtimes: snapshot.runtimes.iter().map(runtime).collect(),
+    }
+}
+
+fn runtime(runtime: &Runtime) -> RuntimeJson<'_> {
+    RuntimeJson {
+        kind: runtime.kind.name(),
+        version: runtime.version.as_deref(),
+        workers: runtime.workers.len(),
+        worker_threads: &runtime.workers,
+        address: Address(runtime.address),
+    }
+}
+
+fn coverage(coverage: Coverage) -> CoverageJson {
+    let Coverage { seen, decoded, unknown, unstable } = coverage;
+    CoverageJson { seen, decoded, unknown, unstable }
+}
+
+fn lost(lost: LostCounts) -> LostJson {
+    let LostCounts { ring_full, user_read, channel_full, stack_moved } = lost;
+    LostJson { ring_full, user_read, channel_full, stack_moved }
+}
+
+fn probe(state: &ProbeState) -> &'static str {
+    match state {
+        ProbeState::On => "on",
+        ProbeState::Off => "off",
+        ProbeState::Missing(_) => "missing",
+    }
+}

@@ -1,0 +1,13 @@
+//! Text for people, at a terminal or in a log.
+
+mod finding;
+mod remedy;
+mod resource;
+mod stack;
+mod tasks;
+
+pub use finding::{finding, verdict};
+pub use tasks::{groups, header, tasks, unread};
+
+#[cfg(test)]
+mod tests;

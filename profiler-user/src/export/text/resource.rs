@@ -1,0 +1,91 @@
+//! Waits and holds as sentences.
+
+use crate::{
+    export::format::{address, count, party, place, seconds},
+    model::{Frame, Hold, HoldHow, ResourceKey, ResourceKind, Wait, WaitMode},
+};
+
+/// `tokio::sync::Mutex 0x55d0…`.
+pub(super) fn named(key: &ResourceKey) -> String {
+    match address(key.address) {
+        Some(address) => format!("{} {address}", key.kind),
+        None => key.kind.to_string(),
+    }
+}
+
+/// What a strand waits for, with its place in the queue.
+pub(super) fn wait(wait: &Wait) -> String {
+    let said = without_place(wait);
+    match wait.position {
+        Some(0) => format!("{said}, next in its queue"),
+        Some(ahead) => format!("{said}, {} ahead in its queue", count(ahead.into(), "waiter")),
+        None => said,
+    }
+}
+
+/// What several tasks wait for alike: without what differs from one to the next.
+pub(super) fn kind_wait(wait: &Wait) -> String {
+    let mode = match wait.mode {
+        WaitMode::Deadline { .. } => WaitMode::Deadline { in_ms: None },
+        WaitMode::Ready { .. } => WaitMode::Ready { fd: None },
+        mode => mode,
+    };
+    if mode == WaitMode::Join {
+        return "waits for the end of a task".into();
+    }
+    without_place(&Wait { mode, ..wait.clone() })
+}
+
+fn without_place(wait: &Wait) -> String {
+    let resource = named(&wait.resource);
+    match (&wait.resource.kind, wait.mode) {
+        (ResourceKind::Yield, _) => "gave way and will be polled again".into(),
+        (ResourceKind::BlockingPool, _) => "waits for work given to the blocking pool".into(),
+        (_, WaitMode::Acquire { permits }) if permits > 1 => format!("waits for {permits} permits of {resource}"),
+        (_, WaitMode::Acquire { .. }) => format!("waits for {resource}"),
+        (_, WaitMode::Receive) => format!("waits for a message from {resource}"),
+        (_, WaitMode::Send) => format!("waits for room in {resource}"),
+        (_, WaitMode::Join) => match wait.target {
+            Some(task) => format!("waits for the end of {}", party(task)),
+            None => "waits for the end of a task that is not known".into(),
+        },
+        (_, WaitMode::Notified) => format!("waits for a notification from {resource}"),
+        (_, WaitMode::Deadline { in_ms: Some(ms) }) if ms >= 0 => {
+            format!("sleeps, {} left", seconds(ms as f64 / 1e3))
+        }
+        (_, WaitMode::Deadline { in_ms: Some(ms) }) => {
+            format!("sleeps, its time came {} ago", seconds(ms.unsigned_abs() as f64 / 1e3))
+        }
+        (_, WaitMode::Deadline { in_ms: None }) => "sleeps".into(),
+        (_, WaitMode::Ready { fd: Some(fd) }) => format!("waits for descriptor {fd} to be ready"),
+        (_, WaitMode::Ready { fd: None }) => "waits for a descriptor to be ready".into(),
+        (_, WaitMode::Unknown) => format!("waits in {resource}, which gordian does not understand yet"),
+    }
+}
+
+/// The function that holds something. Its line is where it is by now, not where it took hold.
+pub(super) fn guard_place(frame: &Frame) -> String {
+    match place(frame) {
+        Some(place) => format!("in {}, now at {place}", frame.function),
+        None => format!("in {}", frame.function),
+    }
+}
+
+/// What a strand or thread holds, and in which function.
+pub(super) fn hold(hold: &Hold) -> String {
+    let resource = named(&hold.resource);
+    let mut said = match hold.how {
+        HoldHow::Guard if hold.amount > 1 => format!("holds {} permits of {resource}", hold.amount),
+        HoldHow::Guard => format!("holds {resource}"),
+        HoldHow::AssignedUnpolled => format!("was handed {resource} but has not been polled since"),
+        HoldHow::Reserved => format!("has {} of the permits it wants of {resource}", hold.amount),
+        HoldHow::Sender => format!("owns a sender of {resource}"),
+        HoldHow::Receiver => format!("owns the receiver of {resource}"),
+        HoldHow::JoinHandle => format!("owns the join handle {resource}"),
+    };
+    if let Some(frame) = &hold.site {
+        said.push_str(", ");
+        said.push_str(&guard_place(frame));
+    }
+    said
+}

@@ -1,0 +1,161 @@
+//! Tasks, grouped or one by one.
+
+use super::{resource, stack};
+use crate::{
+    export::{
+        format::{count, party, seconds, since, task as task_name},
+        group::Group,
+        page::{Ink, Page},
+    },
+    model::{Snapshot, Task, TaskState},
+    session::{ProbeState, View},
+};
+
+/// Ids named of a group.
+const EXAMPLES: usize = 5;
+
+/// Process, runtimes, tasks: one line each.
+pub fn header(page: &mut Page, snapshot: &Snapshot) {
+    page.put(Ink::Strong, snapshot.target.exe.display()).add(format_args!(" (pid {}): ", snapshot.target.pid));
+    page.add(count(snapshot.tasks.len() as u64, "task")).end();
+    for (at, runtime) in snapshot.runtimes.iter().enumerate() {
+        let tasks = snapshot.tasks.iter().filter(|task| task.runtime == at).count() as u64;
+        page.indent(2).add(runtime.kind.name());
+        if let Some(version) = &runtime.version {
+            page.add(" ").add(version);
+        }
+        page.add(": ").add(count(tasks, "task")).add(", ").add(count(runtime.workers.len() as u64, "worker")).end();
+    }
+    if snapshot.runtimes.is_empty() {
+        page.indent(2).put(Ink::Warn, "no async runtime was found in it").end();
+    }
+}
+
+/// The groups, biggest first; `hidden` more were left out by a limit.
+pub fn groups(page: &mut Page, groups: &[Group<'_>], hidden: usize) {
+    for group in groups {
+        let first = group.first();
+        page.blank();
+        page.put(Ink::Strong, format_args!("{} x {}", group.tasks.len(), first.name)).add("  ");
+        for (n, (state, tasks)) in group.states().into_iter().enumerate() {
+            if n > 0 {
+                page.add(", ");
+            }
+            if group.tasks.len() > 1 {
+                page.put(ink(state), format_args!("{tasks} {}", state.name()));
+            } else {
+                page.put(ink(state), state.name());
+            }
+        }
+        if let Some(longest) = group.longest_s() {
+            page.add(format_args!(", the longest for at least {}", seconds(longest)));
+        }
+        page.end();
+        stack::frames(page, &first.root.frames, 4);
+        if group.tasks.len() == 1 {
+            leaf(page, first);
+        } else {
+            shared_leaf(page, group);
+        }
+        stack::branches(page, &first.root, 4);
+        let ids: Vec<_> = group.tasks.iter().take(EXAMPLES).map(|task| party(task.party)).collect();
+        let more = if group.tasks.len() > EXAMPLES { ", ..." } else { "" };
+        page.indent(4).put(Ink::Faint, format_args!("{}{more}", ids.join(", "))).end();
+    }
+    left_out(page, hidden, "group");
+}
+
+/// The tasks one by one; `hidden` more were left out by a limit.
+pub fn tasks(page: &mut Page, tasks: &[&Task], hidden: usize) {
+    for task in tasks {
+        page.blank();
+        page.put(Ink::Strong, task_name(task)).add("  ").put(ink(task.state), task.state.name());
+        if let Some(tid) = task.thread {
+            page.add(format_args!(" on thread {tid}"));
+        }
+        if let Some(bound) = task.since {
+            page.add(" for ").add(since(bound));
+        }
+        page.end();
+        stack::frames(page, &task.root.frames, 4);
+        leaf(page, task);
+        stack::branches(page, &task.root, 4);
+        if let Some(why) = &task.incomplete {
+            page.indent(4).put(Ink::Warn, format_args!("not read whole: {why}")).end();
+        }
+        if task.unstable {
+            page.indent(4).put(Ink::Warn, "changed while it was read").end();
+        }
+    }
+    left_out(page, hidden, "task");
+}
+
+/// What could not be read or watched, as far as there is any.
+pub fn unread(page: &mut Page, view: &View) {
+    let snapshot = &*view.snapshot;
+    let coverage = snapshot.coverage;
+    if coverage.unknown > 0 {
+        let share = coverage.unknown as f64 / coverage.seen.max(1) as f64 * 100.0;
+        let told = format!("{} of {} not read whole ({share:.1}%)", coverage.unknown, count(coverage.seen, "task"));
+        page.put(Ink::Warn, told).end();
+    }
+    if coverage.unstable > 0 {
+        page.put(Ink::Warn, format_args!("{} changed while being read", count(coverage.unstable, "task"))).end();
+    }
+    for why in &snapshot.missing {
+        page.put(Ink::Warn, "missing: ").add(why).end();
+    }
+    for probe in [&view.switch_probe, &view.wait_probe] {
+        if let ProbeState::Missing(why) = probe
+            && !snapshot.missing.contains(why)
+        {
+            page.put(Ink::Warn, "not watched: ").add(why).end();
+        }
+    }
+    let lost = snapshot.lost.total();
+    if lost > 0 {
+        page.put(Ink::Warn, format_args!("{} lost", count(lost, "event"))).end();
+    }
+    if let Some(why) = &view.ended {
+        page.put(Ink::Warn, why).end();
+    }
+}
+
+fn leaf(page: &mut Page, task: &Task) {
+    if let Some(wait) = &task.root.wait {
+        page.indent(4).put(Ink::Strong, resource::wait(wait)).end();
+    }
+    for hold in task.root.all_holds() {
+        page.indent(4).add(resource::hold(hold)).end();
+    }
+}
+
+fn shared_leaf(page: &mut Page, group: &Group<'_>) {
+    let Some(wait) = &group.first().root.wait else { return };
+    let addresses = group.wait_addresses().len();
+    let mut shared = wait.clone();
+    shared.position = None;
+    if addresses != 1 {
+        shared.resource.address = 0;
+    }
+    page.indent(4).put(Ink::Strong, resource::kind_wait(&shared));
+    if addresses > 1 {
+        page.add(format_args!(", {addresses} different ones"));
+    }
+    page.end();
+}
+
+fn left_out(page: &mut Page, hidden: usize, what: &str) {
+    if hidden > 0 {
+        page.blank();
+        page.put(Ink::Faint, format_args!("and {} left out by --limit", count(hidden as u64, what))).end();
+    }
+}
+
+fn ink(state: TaskState) -> Ink {
+    match state {
+        TaskState::Running | TaskState::Scheduled => Ink::Good,
+        TaskState::Suspended | TaskState::Complete => Ink::Plain,
+        TaskState::Blocked | TaskState::Unknown => Ink::Warn,
+    }
+}
