@@ -1,1 +1,28 @@
 //! ELF and DWARF of the target's modules: symbols, lines, layouts, unwind tables. Knows nothing of any async runtime.
+//!
+//! Everything works on the bytes of a file and the bias it was loaded at; which files a process has mapped, and how they
+//! are opened, is the business of the `target` room. A [`Module`] is cheap to make: symbols are indexed when first asked
+//! for, DWARF is read when first asked for, and of it only the units that an answer needs.
+//!
+//! The bytes come from a file that somebody else wrote. Whatever stands in them, the answer is a value, `None` or a
+//! [`DebugInfoError`]: no panic, and no more memory or time than a fixed multiple of the file's size.
+
+mod bytes;
+mod dwarf;
+mod elf;
+mod error;
+mod lines;
+mod module;
+#[cfg(test)]
+mod module_tests;
+pub mod name;
+mod symbols;
+#[cfg(test)]
+mod testing;
+
+pub use bytes::Bytes;
+pub use elf::{Section, TlsSegment};
+pub use error::DebugInfoError;
+pub use lines::SourceFrame;
+pub use module::{Module, Quality};
+pub use symbols::{Symbol, SymbolKind};

@@ -1,0 +1,200 @@
+//! One ELF image at the place where a process has mapped it.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use super::dwarf::Dwarf;
+use super::elf::{Elf, Section, TlsSegment};
+use super::lines::{self, SourceFrame};
+use super::symbols::{self, Symbol, SymbolKind, SymbolTable};
+use super::{Bytes, DebugInfoError};
+
+/// How much a module tells about itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Quality {
+    /// Nothing but what the dynamic linker needs.
+    Stripped,
+    /// Names of functions.
+    Symbols,
+    /// Also source lines and inlined functions.
+    LineTables,
+    /// Also types. The types of C and C++ parts do not count: they come along with libraries that say nothing of the
+    /// program around them.
+    Full,
+}
+
+impl Quality {
+    /// The name used in text and JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Stripped => "stripped",
+            Self::Symbols => "symbols",
+            Self::LineTables => "line-tables",
+            Self::Full => "full",
+        }
+    }
+}
+
+/// One ELF image placed at a bias. Addresses going in and out are absolute: the target's.
+#[derive(Debug)]
+pub struct Module {
+    elf: Elf,
+    bias: u64,
+    path: PathBuf,
+    executable: Vec<Range<u64>>,
+    symbols: OnceLock<SymbolTable>,
+    dwarf: OnceLock<Result<Dwarf, DebugInfoError>>,
+}
+
+impl Module {
+    /// Reads the header tables. `bias` is what the loader added to the file's addresses: 0 for a program that is not
+    /// position independent. `path` only names the module.
+    ///
+    /// # Errors
+    /// When the bytes are no x86-64 ELF file or its header tables are cut short.
+    pub fn parse(bytes: Bytes, bias: u64, path: PathBuf) -> Result<Self, DebugInfoError> {
+        let elf = Elf::parse(bytes)?;
+        let executable = elf
+            .segments
+            .iter()
+            .filter(|segment| segment.executable)
+            .map(|segment| bias.wrapping_add(segment.memory.start)..bias.wrapping_add(segment.memory.end))
+            .collect();
+        Ok(Self { elf, bias, path, executable, symbols: OnceLock::new(), dwarf: OnceLock::new() })
+    }
+
+    /// The name it was given.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What the loader added to the file's addresses.
+    pub fn bias(&self) -> u64 {
+        self.bias
+    }
+
+    /// Whether the address is in one of its loaded segments.
+    pub fn contains(&self, address: u64) -> bool {
+        let inside = self.to_file(address);
+        self.elf.segments.iter().any(|segment| segment.memory.contains(&inside))
+    }
+
+    /// From its first loaded byte to the end of its last; holes between are included.
+    pub fn range(&self) -> Range<u64> {
+        let start = self.elf.segments.iter().map(|segment| segment.memory.start).min().unwrap_or(0);
+        let end = self.elf.segments.iter().map(|segment| segment.memory.end).max().unwrap_or(0);
+        self.to_target(start)..self.to_target(end)
+    }
+
+    /// Absolute ranges of its executable segments.
+    pub fn executable_ranges(&self) -> &[Range<u64>] {
+        &self.executable
+    }
+
+    /// The symbol that covers the address: of `.symtab`, or of `.dynsym` where there is no other.
+    pub fn symbol_at(&self, address: u64) -> Option<Symbol<'_>> {
+        self.symbol_table().at(self.to_file(address)).map(|symbol| self.placed(symbol))
+    }
+
+    /// Every symbol that begins at the address. Linkers fold identical functions into one: where this yields several,
+    /// none of them says for sure which function it was.
+    pub fn symbols_at(&self, address: u64) -> impl Iterator<Item = Symbol<'_>> {
+        self.symbol_table().beginning_at(self.to_file(address)).map(|symbol| self.placed(symbol))
+    }
+
+    /// All defined symbols, by address.
+    pub fn symbols(&self) -> impl Iterator<Item = Symbol<'_>> {
+        self.symbol_table().iter().map(|symbol| self.placed(symbol))
+    }
+
+    /// Address of what the module exports to others by that name, in its default version. `None` also for a function
+    /// whose address is chosen at load time.
+    pub fn exported(&self, name: &str) -> Option<u64> {
+        symbols::exported(&self.elf, name).map(|address| self.to_target(address))
+    }
+
+    /// Slots that the loader fills with the address of a named symbol, as calls that leave the module use them:
+    /// `(address of the slot, name)`, by address.
+    pub fn relocated_slots(&self) -> Vec<(u64, &str)> {
+        let slots = symbols::relocated_slots(&self.elf);
+        slots.into_iter().map(|(slot, name)| (self.to_target(slot), name)).collect()
+    }
+
+    /// The first section of that name.
+    pub fn section(&self, name: &str) -> Option<Section> {
+        let entry = self.elf.section(name)?;
+        let bytes = self.elf.contents(entry);
+        Some(Section { address: self.to_target(entry.address), size: entry.size, bytes })
+    }
+
+    /// What the file has at an absolute address, before relocation; `None` where the file does not cover all of it.
+    pub fn file_bytes(&self, address: u64, length: usize) -> Option<&[u8]> {
+        let inside = self.to_file(address);
+        let segment = self.elf.segments.iter().find(|segment| segment.memory.contains(&inside))?;
+        let start = segment.file.start.checked_add(usize::try_from(inside - segment.memory.start).ok()?)?;
+        let end = start.checked_add(length).filter(|end| *end <= segment.file.end)?;
+        self.elf.bytes.get(start..end)
+    }
+
+    /// Absolute ranges of the loaded segments that the program may write.
+    pub fn writable_ranges(&self) -> Vec<Range<u64>> {
+        let writable = self.elf.segments.iter().filter(|segment| segment.writable);
+        writable.map(|segment| self.to_target(segment.memory.start)..self.to_target(segment.memory.end)).collect()
+    }
+
+    /// The segment of thread-local variables.
+    pub fn tls(&self) -> Option<TlsSegment> {
+        self.elf.tls
+    }
+
+    /// The linker's fingerprint of the file.
+    pub fn build_id(&self) -> Option<&[u8]> {
+        self.elf.build_id.as_deref()
+    }
+
+    /// How much the file tells about itself. Debuginfo that cannot be read counts as none.
+    pub fn quality(&self) -> Quality {
+        let symbols =
+            if self.symbol_table().is_empty() || !self.has_symtab() { Quality::Stripped } else { Quality::Symbols };
+        self.dwarf().ok().and_then(Dwarf::quality).map_or(symbols, |quality| quality.max(symbols))
+    }
+
+    /// The source functions at an exact program counter: innermost first, inlined ones included. For a return address
+    /// ask for the byte before it. Falls back to the symbol where there is no line table; empty where there is no symbol.
+    pub fn source_frames(&self, address: u64) -> Vec<SourceFrame> {
+        let symbol = self.symbol_at(address).filter(|symbol| symbol.kind != SymbolKind::Tls);
+        lines::source_frames(self.dwarf().ok(), self.to_file(address), symbol)
+    }
+
+    /// The debuginfo of this module.
+    ///
+    /// # Errors
+    /// When its sections contradict themselves. A file without debuginfo is no error: it has no units.
+    pub(super) fn dwarf(&self) -> Result<&Dwarf, DebugInfoError> {
+        self.dwarf.get_or_init(|| Dwarf::load(&self.elf)).as_ref().map_err(Clone::clone)
+    }
+
+    fn has_symtab(&self) -> bool {
+        self.elf.section(".symtab").is_some()
+    }
+
+    fn symbol_table(&self) -> &SymbolTable {
+        self.symbols.get_or_init(|| SymbolTable::load(&self.elf))
+    }
+
+    fn placed<'m>(&self, symbol: Symbol<'m>) -> Symbol<'m> {
+        match symbol.kind {
+            SymbolKind::Tls => symbol,
+            SymbolKind::Text | SymbolKind::Data => Symbol { address: self.to_target(symbol.address), ..symbol },
+        }
+    }
+
+    pub(super) fn to_file(&self, address: u64) -> u64 {
+        address.wrapping_sub(self.bias)
+    }
+
+    pub(super) fn to_target(&self, address: u64) -> u64 {
+        address.wrapping_add(self.bias)
+    }
+}
