@@ -1,0 +1,82 @@
+//! Parties and sites in the users' words.
+
+use super::graph::{Graph, NodeId, Owner};
+use crate::model::{EdgeEnd, Frame, Task, Thread};
+
+/// "task 7 (app::transfer)".
+pub(super) fn task(task: &Task) -> String {
+    format!("{} ({})", short_task(task), task.name)
+}
+
+/// "task 7".
+pub(super) fn short_task(task: &Task) -> String {
+    match task.party {
+        crate::model::PartyId::Task { id, .. } => format!("task {id}"),
+        other => other.to_string(),
+    }
+}
+
+/// "thread 71 (tokio-runtime-w)".
+pub(super) fn thread(thread: &Thread) -> String {
+    format!("thread {} ({})", thread.tid, thread.name)
+}
+
+/// The owner of a node, in full.
+pub(super) fn full(graph: &Graph<'_>, node: NodeId) -> String {
+    match graph.nodes[node].owner {
+        Owner::Task(index) => task(&graph.now.tasks[index]),
+        Owner::Thread(index) => thread(&graph.now.threads[index]),
+    }
+}
+
+/// The owner of a node that was named in full before.
+pub(super) fn short(graph: &Graph<'_>, node: NodeId) -> String {
+    match graph.nodes[node].owner {
+        Owner::Task(index) => short_task(&graph.now.tasks[index]),
+        Owner::Thread(index) => format!("thread {}", graph.now.threads[index].tid),
+    }
+}
+
+/// The owner of a node as an end of an edge.
+pub(super) fn end(graph: &Graph<'_>, node: NodeId) -> EdgeEnd {
+    let name = match graph.nodes[node].owner {
+        Owner::Task(index) => graph.now.tasks[index].name.to_string(),
+        Owner::Thread(index) => graph.now.threads[index].name.clone(),
+    };
+    EdgeEnd { party: graph.party(node), name }
+}
+
+/// The innermost frame that is the program's own, or else the innermost.
+pub(super) fn site(frames: &[Frame]) -> Option<&Frame> {
+    frames.iter().rev().find(|frame| !is_library(&frame.function)).or(frames.last())
+}
+
+/// Where a node waits: the site of its own frames, or of the nearest strand around it that has one in the program's code.
+pub(super) fn wait_site(graph: &Graph<'_>, node: NodeId) -> Option<Frame> {
+    let mut next = Some(node);
+    while let Some(id) = next {
+        if let Some(frame) = site(graph.nodes[id].frames).filter(|frame| !is_library(&frame.function)) {
+            return Some(frame.clone());
+        }
+        next = graph.nodes[id].parent;
+    }
+    site(graph.nodes[node].frames).cloned()
+}
+
+/// Whether a function belongs to a library that every async program contains.
+fn is_library(function: &str) -> bool {
+    const LIBRARIES: [&str; 10] = [
+        "tokio",
+        "tokio_util",
+        "tokio_stream",
+        "std",
+        "core",
+        "alloc",
+        "parking_lot",
+        "parking_lot_core",
+        "futures_util",
+        "futures_core",
+    ];
+    let first = function.trim_start_matches('<').split("::").next().unwrap_or_default();
+    LIBRARIES.contains(&first)
+}

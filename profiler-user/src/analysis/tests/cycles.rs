@@ -1,0 +1,201 @@
+//! Deadlocks of the everyday kind, and what looks like them.
+
+use super::build::*;
+use crate::{
+    analysis::{Thresholds, analyse},
+    model::{Certainty, FindingKind, Fork, HoldHow, ResourceKind, Snapshot, TaskState, WaitMode},
+};
+
+fn ab_ba() -> Snapshot {
+    process(
+        vec![
+            task(7, strand(acquire(mutex(0x10), 1), vec![guard(mutex(0x20))])),
+            task(9, strand(acquire(mutex(0x20), 1), vec![guard(mutex(0x10))])),
+        ],
+        vec![queued(mutex(0x10), 1, &[(7, 1)]), queued(mutex(0x20), 1, &[(9, 1)])],
+    )
+}
+
+#[test]
+fn two_tasks_lock_in_opposite_order() {
+    let found = only(&ab_ba());
+    assert_eq!((found.kind, found.certainty), (FindingKind::Deadlock, Certainty::Proved));
+    assert_eq!(found.tasks, [party(7), party(9)]);
+    assert_eq!(
+        found.summary,
+        "task 7 (app::work) locks tokio::sync::Mutex 0x10 while task 9 (app::work), which holds it, waits for \
+         tokio::sync::Mutex 0x20 that task 7 holds"
+    );
+    let edges: Vec<_> = found
+        .edges
+        .iter()
+        .map(|edge| (edge.from.party, edge.to.as_ref().map(|to| to.party), edge.resource.address))
+        .collect();
+    assert_eq!(edges, [(party(7), Some(party(9)), 0x10), (party(9), Some(party(7)), 0x20)]);
+    assert_eq!(found.edges[0].wait_site, Some(frame("app::work")));
+    assert_eq!(found.edges[0].hold_site, Some(frame("app::holds")));
+    assert!(found.unknowns.is_empty() && found.breakable_by.is_empty() && found.effects == 0);
+}
+
+#[test]
+fn what_follows_from_a_deadlock_is_its_effect() {
+    let mut snapshot = ab_ba();
+    for id in 20..25 {
+        snapshot.tasks.push(task(id, strand(acquire(mutex(0x10), 1), vec![])));
+    }
+    snapshot.tasks.push(task(30, strand(join(20), vec![])));
+    assert_eq!(only(&snapshot).effects, 6);
+}
+
+#[test]
+fn one_read_proves_nothing() {
+    assert_eq!(analyse(&ab_ba(), None, &[], &Thresholds::default()), []);
+}
+
+#[test]
+fn what_changes_between_two_reads_is_no_evidence() {
+    let (now, mut earlier) = (ab_ba(), ab_ba());
+    earlier.tasks[1].state = TaskState::Running;
+    assert_eq!(analyse(&now, Some(&earlier), &[], &Thresholds::default()), []);
+
+    let mut unstable = ab_ba();
+    unstable.tasks[0].unstable = true;
+    assert_eq!(findings(&unstable), []);
+}
+
+#[test]
+fn an_incomplete_task_lowers_the_certainty_and_says_why() {
+    let mut snapshot = ab_ba();
+    snapshot.tasks[1].incomplete = Some("step limit".into());
+    let found = only(&snapshot);
+    assert_eq!(found.certainty, Certainty::Likely);
+    assert_eq!(found.unknowns, ["task 9 (app::work) was not read whole: step limit"]);
+}
+
+#[test]
+fn a_ring_is_named_whole_in_the_edges_and_abridged_in_the_sentence() {
+    for size in [3_u64, 50] {
+        let tasks = (0..size)
+            .map(|id| task(id, strand(acquire(mutex(0x100 + (id + 1) % size), 1), vec![guard(mutex(0x100 + id))])))
+            .collect();
+        let found = only(&process(tasks, vec![]));
+        assert_eq!(found.tasks.len() as u64, size);
+        assert_eq!(found.edges.len() as u64, size);
+        assert_eq!(found.summary.contains("and so on through 46 more back to task 0"), size == 50);
+    }
+}
+
+#[test]
+fn a_task_locks_what_it_holds() {
+    let found = only(&process(vec![task(1, strand(acquire(mutex(0x10), 1), vec![guard(mutex(0x10))]))], vec![]));
+    assert_eq!((found.kind, found.certainty), (FindingKind::Deadlock, Certainty::Proved));
+    assert_eq!(found.summary, "task 1 (app::work) locks tokio::sync::Mutex 0x10, which it holds itself");
+}
+
+#[test]
+fn a_reader_reads_again_behind_a_queued_writer() {
+    let lock = key(ResourceKind::TokioRwLock, 0x10);
+    let reader = task(1, strand(acquire(lock.clone(), 1), vec![guard(lock.clone())]));
+    let writer = task(2, strand(acquire(lock.clone(), 8), vec![hold(lock.clone(), HoldHow::Reserved, 7)]));
+    let queue = queued(lock.clone(), 8, &[(2, 1), (1, 1)]);
+    let found = only(&process(vec![reader.clone(), writer], vec![queue]));
+    assert_eq!((found.kind, found.certainty), (FindingKind::Deadlock, Certainty::Proved));
+    assert_eq!(found.tasks, [party(1), party(2)]);
+    assert!(found.summary.contains("queued behind task 2"), "{}", found.summary);
+
+    // Without the writer the second read succeeds.
+    let alone = queued(lock, 8, &[(1, 1)]);
+    assert_eq!(findings(&process(vec![reader], vec![alone])), []);
+}
+
+#[test]
+fn each_of_two_holds_one_permit_and_wants_another() {
+    let pool = key(ResourceKind::TokioSemaphore, 0x10);
+    let greedy = |id| task(id, strand(acquire(pool.clone(), 1), vec![guard(pool.clone())]));
+    let found = only(&process(vec![greedy(1), greedy(2)], vec![queued(pool.clone(), 2, &[(1, 1), (2, 1)])]));
+    assert_eq!((found.certainty, found.tasks.len()), (Certainty::Proved, 2));
+
+    // A third permit that nobody was found with may come back.
+    let third = queued(pool.clone(), 3, &[(1, 1), (2, 1)]);
+    assert_eq!(findings(&process(vec![greedy(1), greedy(2)], vec![third])), []);
+
+    // How many there are is not known: an observed cycle, and no proof.
+    let found = only(&process(vec![greedy(1), greedy(2)], vec![resource(pool.clone())]));
+    assert_eq!(found.certainty, Certainty::Likely);
+    assert_eq!(found.unknowns, ["how many permits tokio::sync::Semaphore 0x10 has in all is not known"]);
+}
+
+#[test]
+fn tasks_await_each_other_s_end() {
+    let found = only(&process(vec![task(1, strand(join(2), vec![])), task(2, strand(join(1), vec![]))], vec![]));
+    assert_eq!((found.kind, found.certainty), (FindingKind::Deadlock, Certainty::Proved));
+    assert!(found.summary.starts_with("task 1 (app::work) waits for the end of task 2"), "{}", found.summary);
+}
+
+#[test]
+fn a_timeout_around_a_deadlock_is_named() {
+    let limited = |id, wants, holds| {
+        task(
+            id,
+            fork(
+                Fork::Any,
+                vec![guard(mutex(holds))],
+                vec![strand(acquire(mutex(wants), 1), vec![]), strand(timer(3_200), vec![])],
+            ),
+        )
+    };
+    let found = only(&process(vec![limited(1, 0x10, 0x20), limited(2, 0x20, 0x10)], vec![]));
+    assert_eq!((found.kind, found.certainty), (FindingKind::Deadlock, Certainty::Proved));
+    let what: Vec<_> = found.breakable_by.iter().map(|escape| (escape.what.as_str(), escape.in_ms)).collect();
+    assert_eq!(what, [("timeout of task 1 in 3.2 s", Some(3_200)), ("timeout of task 2 in 3.2 s", Some(3_200))]);
+}
+
+#[test]
+fn heartbeats_are_no_escapes() {
+    let actor = |id, inbox, peer| {
+        task(
+            id,
+            fork(
+                Fork::Any,
+                vec![hold(key(ResourceKind::TokioMpsc, peer), HoldHow::Sender, 1)],
+                vec![
+                    strand(wait(key(ResourceKind::TokioMpsc, inbox), WaitMode::Receive), vec![]),
+                    strand(timer(1_000), vec![]),
+                ],
+            ),
+        )
+    };
+    let channel =
+        |address| crate::model::Resource { senders: Some(1), ..resource(key(ResourceKind::TokioMpsc, address)) };
+    let snapshot = process(vec![actor(1, 0x10, 0x20), actor(2, 0x20, 0x10)], vec![channel(0x10), channel(0x20)]);
+    assert_eq!(findings(&snapshot), []);
+}
+
+#[test]
+fn a_hot_lock_and_a_hidden_holder_are_no_deadlock() {
+    let waiters = || (2..9).map(|id| task(id, strand(acquire(mutex(0x10), 1), vec![])));
+    // The holder sleeps.
+    let mut tasks = vec![task(1, strand(timer(500), vec![guard(mutex(0x10))]))];
+    tasks.extend(waiters());
+    assert_eq!(findings(&process(tasks, vec![])), []);
+    // Nobody was found to hold it.
+    assert_eq!(findings(&process(waiters().collect(), vec![])), []);
+}
+
+#[test]
+fn a_future_that_nobody_polls_keeps_its_place_and_what_it_is_given() {
+    // select! over `&mut lock_future`, then the other branch locks too: the permit went to the future that is not polled.
+    let given = hold(mutex(0x10), HoldHow::AssignedUnpolled, 1);
+    let mut lock = acquire(mutex(0x10), 1);
+    lock.position = Some(0);
+    let found = only(&process(vec![task(1, strand(lock, vec![given]))], vec![queued(mutex(0x10), 1, &[(1, 1)])]));
+    assert_eq!((found.kind, found.certainty), (FindingKind::Deadlock, Certainty::Proved));
+
+    // The same before the holder lets go: the place in front is the task's own and not polled.
+    let holder = task(2, strand(timer(10), vec![guard(mutex(0x10))]));
+    let mut lock = acquire(mutex(0x10), 1);
+    lock.position = Some(1);
+    let queue = queued(mutex(0x10), 1, &[(1, 1), (1, 1)]);
+    let found = only(&process(vec![task(1, strand(lock, vec![])), holder], vec![queue]));
+    assert_eq!(found.tasks, [party(1)]);
+}

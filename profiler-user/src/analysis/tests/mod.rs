@@ -1,0 +1,4 @@
+//! Worked examples and properties.
+
+mod build;
+mod cycles;

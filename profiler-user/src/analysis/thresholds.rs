@@ -1,0 +1,18 @@
+//! From when on a duration is worth a finding. Every threshold stands here, and each has a flag of `check`.
+
+use std::time::Duration;
+
+/// Limits of the detectors that look at durations; the permanent kinds need none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Thresholds {
+    /// A worker that blocks this long inside one poll is a `blocked-worker`.
+    pub blocked_worker: Duration,
+    /// A task that waits this long for something that others hold is `stalled`.
+    pub stalled: Duration,
+}
+
+impl Default for Thresholds {
+    fn default() -> Self {
+        Self { blocked_worker: Duration::from_millis(100), stalled: Duration::from_secs(30) }
+    }
+}
