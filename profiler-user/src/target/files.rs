@@ -55,10 +55,13 @@ pub(super) fn open_all(pid: i32, exe: &Path, mappings: &Mappings) -> (Vec<Module
             continue;
         }
         let Some(path) = &mapping.path else { continue };
-        // The lowest mapping of the file tells where its offset 0 would be.
+        // The mapping of the file's beginning tells where its offset 0 is. Programs also map files they run only to
+        // read them, as backtraces do: the one nearest below the code belongs to it.
         let first = mappings
             .iter()
-            .find(|other| (other.device, other.inode) == (mapping.device, mapping.inode))
+            .filter(|other| (other.device, other.inode) == (mapping.device, mapping.inode) && other.offset == 0)
+            .filter(|other| other.range.start <= mapping.range.start)
+            .max_by_key(|other| other.range.start)
             .unwrap_or(mapping);
         match open(pid, path, path == exe, first) {
             Ok(bytes) => files.push(ModuleFile {
