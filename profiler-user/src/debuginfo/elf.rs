@@ -116,12 +116,12 @@ impl Elf {
 
     /// A section's contents as they stand in the file.
     pub(super) fn contents(&self, section: &SectionEntry) -> Bytes {
-        self.bytes.cut(section.file.clone()).unwrap_or_else(|| Bytes::from(Vec::new()))
+        self.bytes.cut(section.file.clone()).unwrap_or_default()
     }
 
     /// A section's contents, unpacked. Empty for a section that is not there.
     pub(super) fn unpacked(&self, name: &str) -> Result<Bytes, DebugInfoError> {
-        let Some(section) = self.section(name) else { return Ok(Bytes::from(Vec::new())) };
+        let Some(section) = self.section(name) else { return Ok(Bytes::default()) };
         let contents = self.contents(section);
         if section.packed { unpack(&contents) } else { Ok(contents) }
     }

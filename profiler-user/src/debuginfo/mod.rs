@@ -19,6 +19,7 @@ pub mod name;
 mod symbols;
 #[cfg(test)]
 mod testing;
+mod unwind;
 
 pub use bytes::Bytes;
 pub use elf::{Section, TlsSegment};
@@ -26,3 +27,4 @@ pub use error::DebugInfoError;
 pub use lines::SourceFrame;
 pub use module::{Module, Quality};
 pub use symbols::{Symbol, SymbolKind};
+pub use unwind::{Completeness, Unwinder};

@@ -2,13 +2,14 @@
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use super::dwarf::Dwarf;
 use super::elf::{Elf, Section, TlsSegment};
 use super::lines::{self, SourceFrame};
 use super::symbols::{self, Symbol, SymbolKind, SymbolTable};
 use super::{Bytes, DebugInfoError};
+use crate::target::ModuleFile;
 
 /// How much a module tells about itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -55,13 +56,23 @@ impl Module {
     /// When the bytes are no x86-64 ELF file or its header tables are cut short.
     pub fn parse(bytes: Bytes, bias: u64, path: PathBuf) -> Result<Self, DebugInfoError> {
         let elf = Elf::parse(bytes)?;
-        let executable = elf
-            .segments
-            .iter()
-            .filter(|segment| segment.executable)
-            .map(|segment| bias.wrapping_add(segment.memory.start)..bias.wrapping_add(segment.memory.end))
-            .collect();
-        Ok(Self { elf, bias, path, executable, symbols: OnceLock::new(), dwarf: OnceLock::new() })
+        let executable = Vec::new();
+        let mut module = Self { elf, bias, path, executable, symbols: OnceLock::new(), dwarf: OnceLock::new() };
+        module.place(bias);
+        Ok(module)
+    }
+
+    /// A module that a process has mapped.
+    ///
+    /// # Errors
+    /// As [`Module::parse`].
+    pub fn load(file: &ModuleFile) -> Result<Self, DebugInfoError> {
+        let mut module = Self::parse(Bytes::new(Arc::clone(&file.bytes) as _), 0, file.path.clone())?;
+        let first = module.elf.segments.iter().min_by_key(|segment| segment.memory.start);
+        // Segments keep their distance to each other in memory, but not always to their place in the file.
+        let origin = first.map_or(0, |first| first.memory.start.wrapping_sub(first.file.start as u64));
+        module.place(file.start.wrapping_sub(origin));
+        Ok(module)
     }
 
     /// The name it was given.
@@ -78,6 +89,12 @@ impl Module {
     pub fn contains(&self, address: u64) -> bool {
         let inside = self.to_file(address);
         self.elf.segments.iter().any(|segment| segment.memory.contains(&inside))
+    }
+
+    fn place(&mut self, bias: u64) {
+        self.bias = bias;
+        let code = self.elf.segments.iter().filter(|segment| segment.executable);
+        self.executable = code.map(|code| self.to_target(code.memory.start)..self.to_target(code.memory.end)).collect();
     }
 
     /// From its first loaded byte to the end of its last; holes between are included.

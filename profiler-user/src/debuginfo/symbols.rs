@@ -54,7 +54,7 @@ impl SymbolTable {
     pub(super) fn load(elf: &Elf) -> Self {
         let with = |kind| elf.sections.iter().find(|section| section.kind == kind && !section.file.is_empty());
         let Some(table) = with(elf::SHT_SYMTAB).or_else(|| with(elf::SHT_DYNSYM)) else {
-            return Self { entries: Vec::new(), strings: super::Bytes::from(Vec::new()) };
+            return Self { entries: Vec::new(), strings: super::Bytes::default() };
         };
         let contents = elf.contents(table);
         let mut entries: Vec<Entry> = raw_symbols(&contents).iter().filter_map(entry).collect();
@@ -182,7 +182,7 @@ fn raw_symbols(contents: &[u8]) -> &[Sym64<LittleEndian>] {
 
 fn strings_of(elf: &Elf, table: &SectionEntry) -> super::Bytes {
     let strings = elf.sections.get(table.link.0);
-    strings.map_or_else(|| super::Bytes::from(Vec::new()), |section| elf.contents(section))
+    strings.map(|section| elf.contents(section)).unwrap_or_default()
 }
 
 fn string(strings: &[u8], at: u32) -> Option<&str> {
