@@ -1,0 +1,15 @@
+//! What tests that need privileges have in common.
+
+/// Whether a test may be made that needs these privileges and found this error without them.
+///
+/// A test that cannot be made is named on stderr as skipped; where `GORDIAN_REQUIRE=all`, that is a failure.
+pub(crate) fn able<T, E: std::fmt::Display>(name: &str, found: Result<T, E>) -> Option<T> {
+    match found {
+        Ok(value) => Some(value),
+        Err(error) => {
+            assert!(std::env::var("GORDIAN_REQUIRE").as_deref() != Ok("all"), "{name} is required: {error}");
+            eprintln!("SKIPPED {name}: {error}");
+            None
+        }
+    }
+}
