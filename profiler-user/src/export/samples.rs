@@ -19,15 +19,15 @@ use crate::{
 
 pub(super) const RUNTIME: u64 = 0x5581_0000;
 
-pub(super) fn frame(function: &str, file: &str, line: u32) -> Frame {
+pub(crate) fn frame(function: &str, file: &str, line: u32) -> Frame {
     Frame { function: function.into(), file: Some(file.into()), line: Some(line) }
 }
 
-pub(super) fn moment() -> SystemTime {
+pub(crate) fn moment() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_250)
 }
 
-pub(super) fn mutex(n: u64) -> ResourceKey {
+pub(crate) fn mutex(n: u64) -> ResourceKey {
     ResourceKey { kind: ResourceKind::TokioMutex, address: 0x7f10_0000 + n * 0x40 }
 }
 
@@ -35,7 +35,7 @@ fn party(id: u64) -> PartyId {
     PartyId::Task { runtime: RUNTIME, id }
 }
 
-pub(super) fn task(id: u64, name: &str, root: Strand) -> Task {
+pub(crate) fn task(id: u64, name: &str, root: Strand) -> Task {
     Task {
         party: party(id),
         address: 0x7f20_0000 + id * 0x100,
@@ -50,7 +50,7 @@ pub(super) fn task(id: u64, name: &str, root: Strand) -> Task {
     }
 }
 
-pub(super) fn view(tasks: Vec<Task>, findings: Vec<Finding>) -> View {
+pub(crate) fn view(tasks: Vec<Task>, findings: Vec<Finding>) -> View {
     let target = Target { pid: 4242, exe: PathBuf::from("/srv/ledger") };
     let seen = tasks.len() as u64;
     let runtime = Runtime {
@@ -77,7 +77,7 @@ pub(super) fn view(tasks: Vec<Task>, findings: Vec<Finding>) -> View {
 }
 
 /// Task k holds mutex k and waits for mutex k + 1, around.
-pub(super) fn ring(n: u64) -> View {
+pub(crate) fn ring(n: u64) -> View {
     let names = ["ledger::transfer", "ledger::refund"];
     let name = |k: u64| names[(k % 2) as usize];
     let hold_site = |k: u64| frame(&format!("{}::debit", name(k)), "src/ledger.rs", 52);
@@ -120,7 +120,7 @@ pub(super) fn ring(n: u64) -> View {
 }
 
 /// A worker that sleeps inside a poll.
-pub(super) fn blocked_worker() -> View {
+pub(crate) fn blocked_worker() -> View {
     let root = Strand::new(vec![frame("ledger::report", "src/report.rs", 12)]);
     let mut polled = task(31, "ledger::report", root);
     polled.state = TaskState::Blocked;
@@ -153,7 +153,7 @@ pub(super) fn blocked_worker() -> View {
 }
 
 /// Four idle connections and a task with a select.
-pub(super) fn healthy() -> View {
+pub(crate) fn healthy() -> View {
     let connection = |id: u64| {
         let tokio = "/h/.cargo/registry/src/index-1/tokio-1.54.1/src/io/util/read.rs";
         let mut root = Strand::new(vec![
@@ -195,7 +195,7 @@ pub(super) fn healthy() -> View {
 }
 
 /// The healthy program, of which not everything could be read.
-pub(super) fn partial() -> View {
+pub(crate) fn partial() -> View {
     let mut partial = healthy();
     let mut snapshot = (*partial.snapshot).clone();
     snapshot.tasks[4].incomplete = Some("its poll function calls code outside the executable".into());
@@ -222,7 +222,7 @@ fn any_frame() -> impl Strategy<Value = Frame> {
     })
 }
 
-pub(super) fn any_party() -> impl Strategy<Value = PartyId> {
+pub(crate) fn any_party() -> impl Strategy<Value = PartyId> {
     prop_oneof![
         (any::<u64>(), any::<u64>()).prop_map(|(runtime, id)| PartyId::Task { runtime, id }),
         any::<i32>().prop_map(|tid| PartyId::BlockOn { tid }),
@@ -333,7 +333,7 @@ fn any_finding() -> impl Strategy<Value = Finding> {
 }
 
 /// A view of anything, in which some findings are about tasks that are there.
-pub(super) fn any_view() -> impl Strategy<Value = View> {
+pub(crate) fn any_view() -> impl Strategy<Value = View> {
     let probe = || prop_oneof![Just(ProbeState::On), Just(ProbeState::Off), text().prop_map(ProbeState::Missing)];
     (vec(any_task(), 0..6), vec(any_finding(), 0..3), text(), vec(text(), 0..2), option::of(text()), probe(), probe())
         .prop_map(|(tasks, mut findings, exe, missing, ended, switch_probe, wait_probe)| {

@@ -9,7 +9,7 @@ use crate::{
         format::{clock, count, named, seconds, since, site, task as task_name},
         page::{Ink, Page},
     },
-    model::{Certainty, Edge, Finding, FindingKind, FindingThread, PartyId, Snapshot, Task},
+    model::{Certainty, Edge, Finding, FindingKind, FindingThread, HoldHow, PartyId, Snapshot, Task},
     session::View,
 };
 
@@ -145,7 +145,12 @@ fn actor(edge: &Edge, snapshot: &Snapshot) -> String {
     let who = if to.party == edge.from.party { "this task itself".into() } else { named(to.party, &to.name) };
     let place = edge.hold_site.as_ref().map(|frame| format!(", {}", resource::guard_place(frame))).unwrap_or_default();
     match evidence::tie(edge, to.party, snapshot) {
-        Tie::Holds(_) => format!("held by {who}{place}"),
+        Tie::Holds(hold) => match hold.how {
+            HoldHow::Sender => format!("whose sender is owned by {who}{place}"),
+            HoldHow::Receiver => format!("whose receiver is owned by {who}{place}"),
+            HoldHow::AssignedUnpolled => format!("handed to {who}, which has not been polled since{place}"),
+            HoldHow::Guard | HoldHow::Reserved | HoldHow::JoinHandle => format!("held by {who}{place}"),
+        },
         Tie::Ahead => format!("where {who} is ahead of it in the queue{place}"),
         Tie::Joined => format!("which is {who}{place}"),
         Tie::Unsaid => format!("for which {who} would have to act{place}"),
