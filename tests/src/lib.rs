@@ -1,1 +1,14 @@
-//! Harness shared by the end-to-end tests.
+//! Harness shared by the end-to-end tests: start a fixture, let the built `gordian` look at it, check what it says.
+//!
+//! Everything here panics where it fails: a test is its only caller, and the panic is where the trace should end.
+
+pub mod capability;
+pub mod fixture;
+pub mod gordian;
+pub mod json;
+pub mod observe;
+pub mod programs;
+
+pub use fixture::Fixture;
+pub use gordian::{Finished, Gordian};
+pub use programs::Profile;

@@ -1,0 +1,248 @@
+//! Who may know whom. The table is the one of `docs/architecture.md`; a room that imports more than its row fails here.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// A room, and the rooms and crates of ours that it may name.
+const ROOMS: &[(&str, &[&str])] = &[
+    ("model", &[]),
+    ("analysis", &["model"]),
+    ("profile", &["model"]),
+    ("target", &[]),
+    ("debuginfo", &["target"]),
+    ("dryrun", &["target"]),
+    ("locks", &["dryrun", "debuginfo", "target", "model"]),
+    ("runtime", &["locks", "dryrun", "debuginfo", "target", "model"]),
+    ("probe", &["profiler_common", "target"]),
+    ("session", &["runtime", "probe", "analysis", "profile", "debuginfo", "target", "model"]),
+    ("export", &["session", "profile", "model"]),
+    ("tui", &["session", "export", "model"]),
+    ("command", &["*"]),
+];
+
+/// Rooms that know processes and binaries, and no runtime.
+const RUNTIME_FREE: &[&str] = &["target", "debuginfo", "dryrun"];
+
+#[test]
+fn every_room_has_its_row() {
+    let rows: BTreeSet<&str> = ROOMS.iter().map(|(room, _)| *room).collect();
+    let mut rooms = BTreeSet::new();
+    for entry in fs::read_dir(source()).expect("src is there") {
+        let path = entry.expect("src can be listed").path();
+        let name = path.file_stem().and_then(|stem| stem.to_str()).expect("plain names").to_owned();
+        if name != "lib" && name != "main" {
+            rooms.insert(name);
+        }
+    }
+    assert_eq!(rooms.iter().map(String::as_str).collect::<BTreeSet<_>>(), rows);
+}
+
+#[test]
+fn rooms_import_only_what_they_may() {
+    let mut wrong = Vec::new();
+    for (room, allowed) in ROOMS.iter().filter(|(_, allowed)| *allowed != ["*"]) {
+        for (file, code) in code_of(room) {
+            for known in rooms_named_in(&code) {
+                if known != *room && !allowed.contains(&known.as_str()) {
+                    wrong.push(format!("{file}: {room} may not know {known}"));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn what_reads_binaries_knows_no_runtime() {
+    let mut wrong = Vec::new();
+    for room in RUNTIME_FREE {
+        for (file, code) in code_of(room) {
+            for word in code.split(|c: char| !c.is_ascii_alphanumeric()) {
+                if matches!(word.to_ascii_lowercase().as_str(), "tokio" | "go" | "golang" | "goroutine") {
+                    wrong.push(format!("{file}: {word}"));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn imports_are_found_in_every_shape() {
+    let shapes: BTreeMap<&str, &[&str]> = BTreeMap::from([
+        ("use crate::model::Task;", ["model"].as_slice()),
+        ("use crate::{model::{Task, Wait}, target as t, analysis};", &["analysis", "model", "target"]),
+        ("fn f() -> crate::probe::Lost { super::super::x() }", &["probe"]),
+        ("use profiler_common::Event;", &["profiler_common"]),
+        ("pub(in crate::session) fn f() {}", &["session"]),
+        ("pub(crate) fn f() {}", &[]),
+        ("use profiler_user::tui;", &["tui"]),
+        ("use crate::{\n    model::{self},\n    locks::*,\n};", &["locks", "model"]),
+    ]);
+    for (code, rooms) in shapes {
+        let found: Vec<String> = rooms_named_in(code).into_iter().collect();
+        assert_eq!(found, rooms, "{code}");
+    }
+}
+
+#[test]
+fn comments_and_texts_are_no_code() {
+    let code = code_only("a // tokio\nb \"crate::tui \\\" x\" c /* go /* nested */ still */ d 'x' '\"' e");
+    assert_eq!(code.split_whitespace().collect::<Vec<_>>(), ["a", "b", "c", "d", "e"]);
+    let raw = code_only("a r#\"crate::tui \"quoted\" \"# b &'static str");
+    assert_eq!(raw.split_whitespace().collect::<Vec<_>>(), ["a", "b", "&'static", "str"]);
+}
+
+fn source() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+/// Every file of a room without its comments and texts.
+fn code_of(room: &str) -> Vec<(String, String)> {
+    let directory = source().join(room);
+    let mut files = Vec::new();
+    collect(&directory, &mut files);
+    assert!(!files.is_empty(), "{room} has no files");
+    files
+        .into_iter()
+        .map(|path| {
+            let text = fs::read_to_string(&path).expect("sources are UTF-8");
+            (path.strip_prefix(source()).expect("below src").display().to_string(), code_only(&text))
+        })
+        .collect()
+}
+
+fn collect(directory: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).expect("a room is a directory") {
+        let path = entry.expect("a room can be listed").path();
+        if path.is_dir() {
+            collect(&path, files);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+}
+
+/// Rooms, and crates of ours, that a piece of code names by path.
+fn rooms_named_in(code: &str) -> BTreeSet<String> {
+    let dense: String = code.split_whitespace().collect::<Vec<_>>().join(" ").replace(" ::", "::").replace(":: ", "::");
+    let mut found = BTreeSet::new();
+    for root in ["crate::", "profiler_user::"] {
+        for (at, _) in dense.match_indices(root) {
+            if dense[..at].chars().next_back().is_some_and(|c| c.is_alphanumeric() || c == '_') {
+                continue;
+            }
+            found.extend(first_segments(&dense[at + root.len()..]));
+        }
+    }
+    if dense.contains("profiler_common::") {
+        found.insert("profiler_common".to_owned());
+    }
+    found
+}
+
+/// `model::Task` begins with `model`; `{model::{Task}, target}` with `model` and `target`.
+fn first_segments(path: &str) -> Vec<String> {
+    let name = |text: &str| -> String { text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect() };
+    let Some(group) = path.strip_prefix('{') else { return vec![name(path)] };
+    let (mut depth, mut segments, mut start) = (1, Vec::new(), 0);
+    for (at, c) in group.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 || (depth == 1 && c == ',') {
+            segments.push(name(group[start..at].trim()));
+            start = at + 1;
+        }
+        if depth == 0 {
+            break;
+        }
+    }
+    segments.retain(|segment| !segment.is_empty());
+    segments
+}
+
+/// The text without comments, string and character literals.
+fn code_only(text: &str) -> String {
+    let mut code = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let skipped = if rest.starts_with("//") {
+            rest.find('\n').unwrap_or(rest.len())
+        } else if rest.starts_with("/*") {
+            block_comment(rest)
+        } else if c == '"' {
+            string(rest)
+        } else if c == 'r' && !code.ends_with(|c: char| c.is_alphanumeric() || c == '_') {
+            raw_string(rest)
+        } else if c == '\'' {
+            character(rest)
+        } else {
+            0
+        };
+        if skipped == 0 {
+            code.push(c);
+            rest = &rest[c.len_utf8()..];
+        } else {
+            code.push(' ');
+            rest = &rest[skipped..];
+        }
+    }
+    code
+}
+
+fn block_comment(text: &str) -> usize {
+    let (mut depth, mut at) = (0, 0);
+    while at < text.len() {
+        if text[at..].starts_with("/*") {
+            (depth, at) = (depth + 1, at + 2);
+        } else if text[at..].starts_with("*/") {
+            (depth, at) = (depth - 1, at + 2);
+            if depth == 0 {
+                return at;
+            }
+        } else {
+            at += text[at..].chars().next().map_or(1, char::len_utf8);
+        }
+    }
+    text.len()
+}
+
+fn string(text: &str) -> usize {
+    let mut escaped = false;
+    for (at, c) in text.char_indices().skip(1) {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            '"' => return at + 1,
+            _ => {}
+        }
+    }
+    text.len()
+}
+
+/// Length of a raw string; 0 where none begins.
+fn raw_string(text: &str) -> usize {
+    let hashes = text[1..].chars().take_while(|c| *c == '#').count();
+    if !text[1 + hashes..].starts_with('"') {
+        return 0;
+    }
+    let end = format!("\"{}", "#".repeat(hashes));
+    let body = 2 + hashes;
+    text[body..].find(&end).map_or(text.len(), |at| body + at + end.len())
+}
+
+/// Length of a character literal; 0 for a lifetime.
+fn character(text: &str) -> usize {
+    let mut chars = text.char_indices().skip(1);
+    match (chars.next(), chars.next()) {
+        (Some((_, '\\')), _) => text[2..].char_indices().skip(1).find(|(_, c)| *c == '\'').map_or(0, |(at, _)| at + 3),
+        (Some(_), Some((at, '\''))) => at + 1,
+        _ => 0,
+    }
+}

@@ -1,0 +1,107 @@
+//! Where the programs are that a test runs; they are built when they are not there or not fresh.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{LazyLock, Mutex, OnceLock, PoisonError},
+};
+
+/// How a fixture was built; the profiles stand in `tests/fixtures/Cargo.toml`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Profile {
+    /// Cargo's own release: symbols, no debuginfo.
+    Release,
+    /// Release with `debug = 2`.
+    Debuginfo,
+    /// Release without symbols.
+    Stripped,
+    /// Release with fat LTO, one codegen unit and `panic = "abort"`.
+    FatLto,
+}
+
+impl Profile {
+    /// The name of the Cargo profile, and of its directory under `target`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Release => "release",
+            Self::Debuginfo => "debuginfo",
+            Self::Stripped => "stripped",
+            Self::FatLto => "fatlto",
+        }
+    }
+}
+
+/// Root of the repository.
+pub fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ has a parent")
+}
+
+/// Source of a fixture.
+pub fn fixture_source(name: &str) -> PathBuf {
+    repository().join("tests/fixtures/src/bin").join(name).with_extension("rs")
+}
+
+/// Line, counted from 1, of the fixture's source that ends with `// line: MARKER`.
+pub fn marked_line(fixture: &str, marker: &str) -> u64 {
+    let source = std::fs::read_to_string(fixture_source(fixture)).expect("the fixture has a source");
+    let ending = format!("// line: {marker}");
+    let mut lines = (1..).zip(source.lines()).filter(|(_, text)| text.ends_with(&ending)).map(|(line, _)| line);
+    let line = lines.next().unwrap_or_else(|| panic!("{fixture}.rs marks no line {marker}"));
+    assert_eq!(lines.next(), None, "{fixture}.rs marks {marker} twice");
+    line
+}
+
+/// The executable of a fixture, built first where this process has not done so.
+pub fn fixture(name: &str, profile: Profile) -> PathBuf {
+    static BUILT: Mutex<BTreeSet<Profile>> = Mutex::new(BTreeSet::new());
+    let directory = repository().join("tests/fixtures");
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    if !built.contains(&profile) {
+        let mut cargo = cargo(&directory);
+        run(cargo.args(["build", "--quiet", "--locked", "--bins", "--profile", profile.name()]));
+        built.insert(profile);
+    }
+    directory.join("target").join(profile.name()).join(name)
+}
+
+/// The `gordian` under test: `GORDIAN_BIN`, or else the one beside the test's own executable, built afresh.
+pub fn gordian() -> &'static Path {
+    static GORDIAN: LazyLock<PathBuf> = LazyLock::new(|| match std::env::var_os("GORDIAN_BIN") {
+        Some(path) => path.into(),
+        None => build_gordian(),
+    });
+    &GORDIAN
+}
+
+fn build_gordian() -> PathBuf {
+    let test = std::env::current_exe().expect("a test has an executable");
+    // target/<profile>/deps/<test>
+    let profile = test.parent().and_then(Path::parent).expect("Cargo puts tests two levels deep");
+    let target = profile.parent().expect("Cargo puts profiles into the target directory");
+    let mut cargo = cargo(repository());
+    cargo.args(["build", "--quiet", "--package", "profiler-user", "--bin", "gordian"]).arg("--target-dir").arg(target);
+    match profile.file_name().and_then(|name| name.to_str()) {
+        Some("debug") => run(&mut cargo),
+        Some(name) => run(cargo.args(["--profile", name])),
+        None => panic!("the target directory has no name: {}", profile.display()),
+    }
+    profile.join("gordian")
+}
+
+/// Cargo in a directory, without what the test run's own Cargo has put into the environment.
+fn cargo(directory: &Path) -> Command {
+    static CARGO: OnceLock<std::ffi::OsString> = OnceLock::new();
+    let program = CARGO.get_or_init(|| std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut command = Command::new(program);
+    command.current_dir(directory);
+    for variable in ["RUSTFLAGS", "CARGO_TARGET_DIR", "CARGO_BUILD_TARGET_DIR", "CARGO_ENCODED_RUSTFLAGS"] {
+        command.env_remove(variable);
+    }
+    command
+}
+
+fn run(command: &mut Command) {
+    let status = command.status().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(status.success(), "{command:?}: {status}");
+}
