@@ -1,2 +1,33 @@
-//! xtask.
-fn main() {}
+//! `cargo xtask`: builds, demonstrates, tests and measures gordian. Users need `demo` and `test`.
+
+mod bench;
+mod demo;
+mod programs;
+mod test;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Builds, demonstrates, tests and measures gordian")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Start a service with a deadlock in it and let gordian find it
+    Demo(demo::Arguments),
+    /// Run every test, and name those that cannot run here
+    Test(test::Arguments),
+    /// Measure what gordian costs a service under load; writes docs/benchmarks.md
+    Bench(bench::Arguments),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().task {
+        Task::Demo(arguments) => demo::run(&arguments),
+        Task::Test(arguments) => test::run(&arguments),
+        Task::Bench(arguments) => bench::run(&arguments),
+    }
+}

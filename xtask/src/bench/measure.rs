@@ -1,0 +1,250 @@
+//! One pair of runs: the same service under the same load, with gordian attached and without.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
+
+use crate::programs::Fixture;
+
+/// How long gordian has to attach before the load begins: what is measured is being attached. Reading the binary's
+/// symbols is done by then; it costs gordian's own CPU, once, and the target nothing but a share of the machine.
+const SETTLE: Duration = Duration::from_millis(800);
+
+/// A way of being attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Attachment {
+    /// Nothing at all, twice: what the machine's noise alone looks like.
+    Control,
+    /// `gordian check --for`
+    Check,
+    /// `gordian PID`, the live view, in a terminal of its own.
+    Live,
+}
+
+impl Attachment {
+    pub(crate) const ALL: [Self; 3] = [Self::Control, Self::Check, Self::Live];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Control => "nothing (control)",
+            Self::Check => "`gordian check`",
+            Self::Live => "live view",
+        }
+    }
+}
+
+/// What the load generator says.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub(crate) struct Load {
+    requests: u64,
+    errors: u64,
+    p999_us: f64,
+}
+
+/// One run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Run {
+    /// CPU time of the service for one request.
+    pub(crate) cpu_ns_per_request: f64,
+    pub(crate) p999_us: f64,
+    /// Run time of gordian's kernel programs for one request.
+    pub(crate) kernel_ns_per_request: f64,
+}
+
+/// Two runs, one after the other.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pair {
+    pub(crate) with: Run,
+    pub(crate) without: Run,
+}
+
+impl Pair {
+    pub(crate) fn cpu_ratio(&self) -> f64 {
+        self.with.cpu_ns_per_request / self.without.cpu_ns_per_request
+    }
+
+    pub(crate) fn p999_ratio(&self) -> f64 {
+        self.with.p999_us / self.without.p999_us
+    }
+}
+
+/// What all runs share.
+pub(crate) struct Bench<'a> {
+    pub(crate) gordian: &'a Path,
+    pub(crate) load: PathBuf,
+    pub(crate) service: &'a Fixture,
+    pub(crate) length: Duration,
+    pub(crate) rate: u32,
+    pub(crate) connections: u32,
+}
+
+impl Bench<'_> {
+    /// One run that nobody counts.
+    pub(crate) fn warm_up(&self) -> Result<()> {
+        self.put_load().map(drop)
+    }
+
+    /// A pair; `swapped` runs the one with gordian first.
+    pub(crate) fn pair(&self, attachment: Attachment, swapped: bool) -> Result<Pair> {
+        if swapped {
+            let with = self.run(attachment)?;
+            Ok(Pair { with, without: self.run(Attachment::Control)? })
+        } else {
+            let without = self.run(Attachment::Control)?;
+            Ok(Pair { with: self.run(attachment)?, without })
+        }
+    }
+
+    fn run(&self, attachment: Attachment) -> Result<Run> {
+        let mut gordian = self.attach(attachment)?;
+        // The control waits as well, so that both runs of a pair are alike in all else.
+        std::thread::sleep(SETTLE);
+        let programs_before = gordian.as_ref().map_or(0, Attached::kernel_ns);
+        let before = cpu_ns(self.service.pid())?;
+        let load = self.put_load()?;
+        let cpu = cpu_ns(self.service.pid())?.saturating_sub(before);
+        let programs = gordian.as_ref().map_or(0, Attached::kernel_ns).saturating_sub(programs_before);
+        if let Some(gordian) = &mut gordian {
+            gordian.assert_running(attachment)?;
+        }
+        let requests = load.requests as f64;
+        Ok(Run {
+            cpu_ns_per_request: cpu as f64 / requests,
+            p999_us: load.p999_us,
+            kernel_ns_per_request: programs as f64 / requests,
+        })
+    }
+
+    fn attach(&self, attachment: Attachment) -> Result<Option<Attached>> {
+        let pid = self.service.pid().to_string();
+        // Twice the load: gordian must outlive it.
+        let seconds = (2 * (self.length + SETTLE)).as_secs_f64().ceil().to_string();
+        let mut command = match attachment {
+            Attachment::Control => return Ok(None),
+            Attachment::Check => {
+                let mut command = Command::new(self.gordian);
+                command.args(["check", &pid, "--for", &seconds]);
+                command
+            }
+            Attachment::Live => {
+                // util-linux' script gives it a terminal.
+                let mut command = Command::new("script");
+                let typed = format!("stty rows 50 cols 160; exec {} {pid}", self.gordian.display());
+                command.args(["--quiet", "--flush", "--command", &typed, "/dev/null"]);
+                command
+            }
+        };
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
+        Ok(Some(Attached { child }))
+    }
+
+    fn put_load(&self) -> Result<Load> {
+        let mut command = Command::new(&self.load);
+        let numbers = [
+            self.service.port()?.to_string(),
+            self.length.as_secs_f64().to_string(),
+            self.connections.to_string(),
+            self.rate.to_string(),
+        ];
+        let output = command.args(numbers).stderr(Stdio::inherit()).output().context("cannot start the load")?;
+        ensure!(output.status.success(), "the load ended with {}", output.status);
+        let load: Load = serde_json::from_slice(&output.stdout)?;
+        ensure!(load.errors == 0 && load.requests > 0, "the service failed: {load:?}");
+        Ok(load)
+    }
+}
+
+/// gordian, attached; ended when dropped.
+struct Attached {
+    child: Child,
+}
+
+impl Attached {
+    /// Run time of all kernel programs that this process or a child of it has loaded, by the kernel's own figures.
+    fn kernel_ns(&self) -> u64 {
+        family(self.child.id()).into_iter().map(programs_ns).sum()
+    }
+
+    /// A gordian that has ended by itself was not attached to anything.
+    fn assert_running(&mut self, attachment: Attachment) -> Result<()> {
+        if let Some(status) = self.child.try_wait()? {
+            bail!("gordian ({}) ended with {status} before the load did", attachment.name());
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        let family = family(self.child.id());
+        for process in family.into_iter().rev() {
+            // SAFETY: kill(2) touches no memory; these are our child and its children, which it has not yet waited for.
+            unsafe { libc::kill(process.cast_signed(), libc::SIGTERM) };
+        }
+        let _status = self.child.wait();
+    }
+}
+
+/// A process and its children, theirs too, parents first.
+fn family(pid: u32) -> Vec<u32> {
+    let mut members = vec![pid];
+    let mut next = 0;
+    while let Some(&member) = members.get(next) {
+        let children = fs::read_to_string(format!("/proc/{member}/task/{member}/children")).unwrap_or_default();
+        members.extend(children.split_whitespace().filter_map(|child| child.parse::<u32>().ok()));
+        next += 1;
+    }
+    members
+}
+
+/// Run time of the kernel programs whose descriptors a process has.
+fn programs_ns(pid: u32) -> u64 {
+    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fdinfo")) else { return 0 };
+    entries
+        .flatten()
+        .filter_map(|entry| fs::read_to_string(entry.path()).ok())
+        .filter_map(|info| info.lines().find_map(|line| line.strip_prefix("run_time_ns:")?.trim().parse::<u64>().ok()))
+        .sum()
+}
+
+/// CPU time of all threads of a process that live now.
+fn cpu_ns(pid: u32) -> Result<u64> {
+    let mut sum = 0;
+    for thread in fs::read_dir(format!("/proc/{pid}/task")).context("the service has ended")? {
+        let text = fs::read_to_string(thread?.path().join("schedstat"))?;
+        sum += text.split(' ').next().and_then(|first| first.parse::<u64>().ok()).context("no schedstat")?;
+    }
+    Ok(sum)
+}
+
+/// Seconds from the start of `gordian check` to the first finding it says, each on a fresh process.
+pub(crate) fn first_findings(gordian: &Path, fixtures: &Path, times: usize) -> Result<Vec<f64>> {
+    let mut seconds = Vec::with_capacity(times);
+    for _ in 0..times {
+        let service = Fixture::start(&fixtures.join("deadlock"))?;
+        let start = Instant::now();
+        let mut child = Command::new(gordian)
+            .args(["check", &service.pid().to_string(), "--jsonl"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("cannot start gordian")?;
+        let stdout = child.stdout.take().context("stdout is a pipe")?;
+        let mut found = None;
+        for line in BufReader::new(stdout).lines() {
+            if line?.contains("\"deadlock\"") && found.is_none() {
+                found = Some(start.elapsed().as_secs_f64());
+            }
+        }
+        child.wait()?;
+        seconds.push(found.context("gordian did not find the deadlock")?);
+    }
+    Ok(seconds)
+}

@@ -1,0 +1,96 @@
+//! Building gordian and the fixtures, and starting fixtures.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+/// Every profile that the end-to-end tests start fixtures in; they stand in `tests/fixtures/Cargo.toml`.
+pub(crate) const FIXTURE_PROFILES: [&str; 4] = ["release", "debuginfo", "stripped", "fatlto"];
+
+/// Root of the repository.
+pub(crate) fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask/ has a parent")
+}
+
+/// Cargo, in a directory of the repository.
+pub(crate) fn cargo(directory: &Path) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(directory);
+    command
+}
+
+/// Runs a command to its successful end.
+pub(crate) fn succeed(command: &mut Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("cannot start {command:?}"))?;
+    ensure!(status.success(), "{command:?} ended with {status}");
+    Ok(())
+}
+
+/// Builds the release binary and says where it is.
+pub(crate) fn build_gordian() -> Result<PathBuf> {
+    let arguments = ["build", "--release", "--locked", "--package", "profiler-user"];
+    succeed(cargo(repository()).args(arguments))?;
+    Ok(target_directory().join("release/gordian"))
+}
+
+/// Builds all fixtures in one profile and says where they are.
+pub(crate) fn build_fixtures(profile: &str) -> Result<PathBuf> {
+    let directory = repository().join("tests/fixtures");
+    // The fixtures have a target directory of their own, whatever the caller's environment says.
+    let mut command = cargo(&directory);
+    command.env_remove("CARGO_TARGET_DIR").args(["build", "--locked", "--bins", "--profile", profile]);
+    succeed(&mut command)?;
+    Ok(directory.join("target").join(profile))
+}
+
+/// Where Cargo puts what it builds of the workspace: xtask itself was put there.
+pub(crate) fn target_directory() -> PathBuf {
+    let own = std::env::current_exe().ok();
+    let found = own.as_deref().and_then(Path::parent).and_then(Path::parent).map(Path::to_owned);
+    found.unwrap_or_else(|| repository().join("target"))
+}
+
+/// A fixture that runs; killed when dropped.
+pub(crate) struct Fixture {
+    child: Child,
+    /// What it said when it was ready.
+    pub(crate) ready: Value,
+}
+
+impl Fixture {
+    /// Starts a fixture and waits for its ready line.
+    pub(crate) fn start(program: &Path) -> Result<Self> {
+        let mut command = Command::new(program);
+        // Its stdin stays open: some fixtures wait for a line on it.
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
+        let stdout = child.stdout.take().context("stdout is a pipe")?;
+        let mut line = String::new();
+        let mut fixture = Self { child, ready: Value::Null };
+        BufReader::new(stdout).read_line(&mut line)?;
+        fixture.ready = serde_json::from_str(&line).with_context(|| format!("{} said {line:?}", program.display()))?;
+        Ok(fixture)
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The port it serves on.
+    pub(crate) fn port(&self) -> Result<u64> {
+        self.ready["port"].as_u64().with_context(|| format!("no port in {}", self.ready))
+    }
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        // It may have ended by itself; then there is nothing to do.
+        let _ended = self.child.kill();
+        let _status = self.child.wait();
+    }
+}
