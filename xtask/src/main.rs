@@ -2,6 +2,7 @@
 
 mod bench;
 mod demo;
+mod ebpf;
 mod programs;
 mod test;
 
@@ -20,6 +21,8 @@ enum Task {
     Demo(demo::Arguments),
     /// Run every test, and name those that cannot run here
     Test(test::Arguments),
+    /// Build the kernel programs from source
+    Ebpf(ebpf::Arguments),
     /// Measure what gordian costs a service under load; writes docs/benchmarks.md
     Bench(bench::Arguments),
 }
@@ -28,6 +31,7 @@ fn main() -> anyhow::Result<()> {
     match Arguments::parse().task {
         Task::Demo(arguments) => demo::run(&arguments),
         Task::Test(arguments) => test::run(&arguments),
+        Task::Ebpf(arguments) => ebpf::run(&arguments),
         Task::Bench(arguments) => bench::run(&arguments),
     }
 }
