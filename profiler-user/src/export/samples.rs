@@ -119,6 +119,70 @@ pub(crate) fn ring(n: u64) -> View {
     view((0..n).map(member).collect(), vec![finding])
 }
 
+/// A worker that waits for a std mutex inside a poll, held by a task that waits, with a timeout, for a mutex that the
+/// polled task holds.
+pub(crate) fn through_a_thread() -> View {
+    let std_mutex = ResourceKey { kind: ResourceKind::StdMutex, address: 0x7f30_0000 };
+    let hold = |resource: &ResourceKey, function| Hold {
+        resource: resource.clone(),
+        how: HoldHow::Guard,
+        amount: 1,
+        site: Some(frame(function, "src/cache.rs", 14)),
+    };
+    let mut polled = Strand::new(vec![frame("ledger::audit", "src/audit.rs", 30)]);
+    polled.holds.push(hold(&mutex(1), "ledger::audit"));
+    let mut polled = task(40, "ledger::audit", polled);
+    polled.state = TaskState::Blocked;
+    polled.thread = Some(4243);
+    let mut locking = Strand::new(vec![frame("ledger::cache::refill", "src/cache.rs", 14)]);
+    locking.holds.push(hold(&std_mutex, "ledger::cache::refill"));
+    let mode = WaitMode::Acquire { permits: 1 };
+    locking.wait = Some(Wait { resource: mutex(1), mode, position: Some(0), target: None });
+    let mut sleep = Strand::new(vec![frame("tokio::time::sleep::Sleep::poll", "src/sleep.rs", 9)]);
+    let timer = ResourceKey { kind: ResourceKind::Timer, address: 0x7f40_0000 };
+    let mode = WaitMode::Deadline { in_ms: Some(28_000) };
+    sleep.wait = Some(Wait { resource: timer, mode, position: None, target: None });
+    let mut root = Strand::new(vec![frame("ledger::cache::run", "src/cache.rs", 40)]);
+    root.fork = Fork::Any;
+    root.children = vec![locking, sleep];
+    let thread = EdgeEnd { party: PartyId::Thread { tid: 4243 }, name: "tokio-rt-worker".into() };
+    let audit = EdgeEnd { party: party(40), name: "ledger::audit".into() };
+    let cache = EdgeEnd { party: party(41), name: "ledger::cache::run".into() };
+    let edge = |from: &EdgeEnd, to: &EdgeEnd, resource: &ResourceKey, wait_site, hold_site| Edge {
+        from: from.clone(),
+        to: Some(to.clone()),
+        resource: resource.clone(),
+        wait_site,
+        hold_site,
+    };
+    let finding = Finding {
+        id: "deadlock-88e1".into(),
+        kind: FindingKind::Deadlock,
+        certainty: Certainty::Likely,
+        summary: "thread 4243 (tokio-rt-worker) and task 41 (ledger::cache::run) wait for each other".into(),
+        cause: None,
+        tasks: vec![party(41), party(40)],
+        threads: vec![FindingThread {
+            tid: 4243,
+            name: "tokio-rt-worker".into(),
+            frames: vec![
+                frame("ledger::audit", "src/audit.rs", 30),
+                frame("std::sys::sync::mutex::futex::Mutex::lock_contended", "/rustc/59/library/std/src/sys/m.rs", 3),
+            ],
+        }],
+        edges: vec![
+            edge(&thread, &cache, &std_mutex, Some(frame("ledger::audit", "src/audit.rs", 30)), None),
+            edge(&cache, &audit, &mutex(1), Some(frame("ledger::cache::refill", "src/cache.rs", 14)), None),
+        ],
+        unknowns: vec!["what the frames of thread 4243 hold could not be read whole".into()],
+        breakable_by: vec![Escape { what: "timeout around task 41".into(), in_ms: Some(28_000) }],
+        effects: 1,
+        formed_at: Some(moment()),
+        first_seen: moment(),
+    };
+    view(vec![polled, task(41, "ledger::cache::run", root)], vec![finding])
+}
+
 /// A worker that sleeps inside a poll.
 pub(crate) fn blocked_worker() -> View {
     let root = Strand::new(vec![frame("ledger::report", "src/report.rs", 12)]);

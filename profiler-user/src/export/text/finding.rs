@@ -59,8 +59,8 @@ fn facts(page: &mut Page, finding: &Finding) {
     };
     fact(Ink::Faint, "when", &when);
     if finding.effects > 0 {
-        let more = format!("{} wait because of it", count(finding.effects, "other task"));
-        fact(Ink::Faint, "effects", &more);
+        let verb = if finding.effects == 1 { "waits" } else { "wait" };
+        fact(Ink::Faint, "effects", &format!("{} {verb} because of it", count(finding.effects, "other task")));
     }
     for escape in &finding.breakable_by {
         let deadline = escape.in_ms.map(|ms| match ms {
@@ -72,7 +72,7 @@ fn facts(page: &mut Page, finding: &Finding) {
     for unknown in &finding.unknowns {
         fact(Ink::Warn, "not known", unknown);
     }
-    fact(Ink::Good, "what to do", remedy(finding));
+    fact(Ink::Good, "what to do", &remedy(finding));
     fact(Ink::Faint, "id", &finding.id);
 }
 
@@ -143,8 +143,14 @@ fn waits(page: &mut Page, finding: &Finding, id: PartyId, snapshot: &Snapshot) {
 fn actor(edge: &Edge, snapshot: &Snapshot) -> String {
     let Some(to) = &edge.to else { return "and nobody is left who could end that wait".into() };
     let who = if to.party == edge.from.party { "this task itself".into() } else { named(to.party, &to.name) };
-    let place = edge.hold_site.as_ref().map(|frame| format!(", {}", resource::guard_place(frame))).unwrap_or_default();
-    match evidence::tie(edge, to.party, snapshot) {
+    let tie = evidence::tie(edge, to.party, snapshot);
+    let held_at = match tie {
+        Tie::Holds(hold) => hold.site.as_ref(),
+        _ => None,
+    };
+    let place = edge.hold_site.as_ref().or(held_at);
+    let place = place.map(|frame| format!(", {}", resource::guard_place(frame))).unwrap_or_default();
+    match tie {
         Tie::Holds(hold) => match hold.how {
             HoldHow::Sender => format!("whose sender is owned by {who}{place}"),
             HoldHow::Receiver => format!("whose receiver is owned by {who}{place}"),

@@ -39,6 +39,11 @@ fn a_ring_of_fifty_is_abridged() {
 }
 
 #[test]
+fn a_deadlock_through_a_thread_with_a_way_out() {
+    insta::assert_snapshot!(check_text(&samples::through_a_thread()));
+}
+
+#[test]
 fn a_blocked_worker() {
     insta::assert_snapshot!(check_text(&samples::blocked_worker()));
 }
