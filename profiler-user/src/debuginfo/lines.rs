@@ -28,7 +28,8 @@ pub struct SourceFrame {
 }
 
 pub(super) fn source_frames(dwarf: Option<&Dwarf>, address: u64, symbol: Option<Symbol<'_>>) -> Vec<SourceFrame> {
-    let mut frames = dwarf.and_then(|dwarf| dwarf.with_lines(|lines| from_lines(lines, address))).unwrap_or_default();
+    let mut frames =
+        dwarf.and_then(|dwarf| dwarf.with_lines(|lines| from_lines(dwarf, lines, address))).unwrap_or_default();
     // Line tables leave out what the symbol has: the path to a function.
     if let Some(symbol) = symbol {
         match frames.last_mut() {
@@ -64,7 +65,7 @@ impl Found {
 }
 
 /// Reads the frames at an address of the file; `None` where no line table covers it, or where it is unreadable.
-fn from_lines(lines: &Context<Slice>, address: u64) -> Option<Vec<Found>> {
+fn from_lines(dwarf: &Dwarf, lines: &Context<Slice>, address: u64) -> Option<Vec<Found>> {
     let unit = lines.find_dwarf_and_unit(address).skip_all_loads()?;
     let mut frames = lines.find_frames(address).skip_all_loads().ok()?;
     let mut found: Vec<Found> = Vec::new();
@@ -73,7 +74,8 @@ fn from_lines(lines: &Context<Slice>, address: u64) -> Option<Vec<Found>> {
             Some(function) => (function.raw_name().ok()?.into_owned(), function.language),
             None => (String::new(), None),
         };
-        let die_name = frame.dw_die_offset.and_then(|offset| super::dwarf::name_of(&unit, offset));
+        let die = frame.dw_die_offset.and_then(|offset| offset.to_debug_info_offset(&unit.header));
+        let die_name = die.and_then(|die| dwarf.function_name(die.0));
         let die_name = die_name.unwrap_or_else(|| linked.clone());
         let location = frame.location.as_ref();
         found.push(Found {

@@ -11,6 +11,7 @@ mod bytes;
 mod dwarf;
 mod elf;
 mod error;
+mod functions;
 mod lines;
 mod module;
 #[cfg(test)]
@@ -19,12 +20,15 @@ pub mod name;
 mod symbols;
 #[cfg(test)]
 mod testing;
+mod types;
 mod unwind;
 
 pub use bytes::Bytes;
 pub use elf::{Section, TlsSegment};
 pub use error::DebugInfoError;
+pub use functions::Subprogram;
 pub use lines::SourceFrame;
 pub use module::{Module, Quality};
 pub use symbols::{Symbol, SymbolKind};
+pub use types::{Member, Shape, TypeId, Types, Variant, Variants};
 pub use unwind::{Completeness, Unwinder};

@@ -6,8 +6,10 @@ use std::sync::{Arc, OnceLock};
 
 use super::dwarf::Dwarf;
 use super::elf::{Elf, Section, TlsSegment};
+use super::functions::{self, Subprogram};
 use super::lines::{self, SourceFrame};
 use super::symbols::{self, Symbol, SymbolKind, SymbolTable};
+use super::types::Types;
 use super::{Bytes, DebugInfoError};
 use crate::target::ModuleFile;
 
@@ -182,6 +184,18 @@ impl Module {
     pub fn source_frames(&self, address: u64) -> Vec<SourceFrame> {
         let symbol = self.symbol_at(address).filter(|symbol| symbol.kind != SymbolKind::Tls);
         lines::source_frames(self.dwarf().ok(), self.to_file(address), symbol)
+    }
+
+    /// The function that has code of its own at an exact address, as its debuginfo describes it. `None` without any.
+    pub fn subprogram_at(&self, address: u64) -> Option<Subprogram> {
+        let symbol = self.symbol_at(address);
+        functions::subprogram_at(self.dwarf().ok()?, self.to_file(address), symbol.map(|symbol| symbol.name))
+    }
+
+    /// The types of this module; `None` unless its quality is [`Quality::Full`].
+    pub fn types(&self) -> Option<Types<'_>> {
+        let dwarf = self.dwarf().ok()?;
+        (dwarf.quality() == Some(Quality::Full)).then(|| Types::new(dwarf))
     }
 
     /// The debuginfo of this module.

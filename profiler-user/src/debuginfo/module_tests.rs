@@ -133,3 +133,22 @@ fn what_is_no_module_is_an_error() {
     other[18] = 183;
     assert_eq!(parse(other), Err(super::DebugInfoError::Machine));
 }
+
+#[test]
+fn debuginfo_names_the_generics_of_a_function() {
+    for build in [FULL, FULL_LEGACY, LINES, LINES_LEGACY] {
+        let module = testing::module(build);
+        let symbols = module.symbols().filter(|symbol| name::function(symbol.name) == "bank::drive");
+        let found: Vec<_> = symbols.filter_map(|symbol| module.subprogram_at(symbol.address)).collect();
+        assert!(
+            found.iter().all(|found| found.function == "bank::drive" && found.name.starts_with("drive<")),
+            "{found:?}"
+        );
+        let mut futures: Vec<_> = found.iter().map(|found| name::type_name(&found.template_types[0])).collect();
+        futures.sort();
+        // The third instance is small enough to be inlined in some builds.
+        assert_eq!(futures[..2], ["Pin<Box<dyn Future>>", "bank::main"], "{build:?}");
+    }
+    let module = testing::module(SYMBOLS);
+    assert_eq!(module.subprogram_at(address_of(&module, "bank::main")), None);
+}

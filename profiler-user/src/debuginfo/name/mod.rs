@@ -44,6 +44,13 @@ pub fn demangled(name: &str) -> String {
     addr2line::demangle_auto(Cow::Borrowed(name), None).into_owned()
 }
 
+/// The generic arguments at the end of a name, one by one: `A<x>` and `B` of `poll<A<x>, B>`.
+pub fn generics(name: &str) -> Vec<&str> {
+    let last = path::segments(name).last().copied().unwrap_or_default();
+    let arguments = types::generics(last).map(|arguments| path::split(arguments, ",")).unwrap_or_default();
+    arguments.into_iter().map(str::trim).filter(|argument| !argument.is_empty()).collect()
+}
+
 /// Whether a name is mangled as Rust does, which makes it complete.
 pub fn is_mangled(name: &str) -> bool {
     rustc_demangle::try_demangle(name).is_ok()

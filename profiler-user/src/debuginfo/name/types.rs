@@ -83,7 +83,8 @@ fn list<'t>(arguments: impl Iterator<Item = &'t str>, depth: usize) -> String {
     arguments.map(|argument| named(argument, depth + 1)).collect::<Vec<_>>().join(", ")
 }
 
-fn generics(part: &str) -> Option<&str> {
+/// What stands between the angle brackets at the end of a part of a path.
+pub(super) fn generics(part: &str) -> Option<&str> {
     let start = part.find('<')?;
     part[start + 1..].strip_suffix('>')
 }

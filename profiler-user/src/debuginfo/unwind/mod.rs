@@ -57,26 +57,11 @@ impl std::fmt::Debug for Unwinder {
     }
 }
 
-impl Default for Unwinder {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Unwinder {
-    /// An unwinder that knows no code yet.
-    pub fn new() -> Self {
-        Self {
-            inner: UnwinderX86_64::new(),
-            cache: CacheX86_64::new(),
-            tables: Vec::new(),
-            known: FxHashMap::default(),
-        }
-    }
-
     /// An unwinder for the code of `modules`. The kernel's `[vdso]` can be one of them.
-    pub fn of<'m>(modules: impl IntoIterator<Item = &'m Module>) -> Self {
-        let mut unwinder = Self::new();
+    pub fn new<'m>(modules: impl IntoIterator<Item = &'m Module>) -> Self {
+        let (inner, cache) = (UnwinderX86_64::new(), CacheX86_64::new());
+        let mut unwinder = Self { inner, cache, tables: Vec::new(), known: FxHashMap::default() };
         modules.into_iter().for_each(|module| unwinder.add(module));
         unwinder
     }

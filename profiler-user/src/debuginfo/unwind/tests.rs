@@ -73,7 +73,7 @@ fn memory() -> impl FnMut(u64) -> Result<u64, ()> {
 #[test]
 fn a_blocked_thread_is_walked_to_its_beginning() {
     let modules = modules();
-    let mut unwinder = Unwinder::of(&modules);
+    let mut unwinder = Unwinder::new(&modules);
     with_thread(3, |pc, sp, bp| {
         for _ in 0..2 {
             let (addresses, end) = unwinder.unwind(pc, sp, bp, &mut memory());
@@ -89,7 +89,7 @@ fn a_blocked_thread_is_walked_to_its_beginning() {
 #[test]
 fn a_copy_of_the_stack_is_enough() {
     let modules = modules();
-    let mut unwinder = Unwinder::of(&modules);
+    let mut unwinder = Unwinder::new(&modules);
     with_thread(1, |pc, sp, bp| {
         let mut read = memory();
         let copy: Vec<u64> = (0..8192).map_while(|index| read(sp + index * 8).ok()).collect();
@@ -107,7 +107,7 @@ fn a_copy_of_the_stack_is_enough() {
 #[test]
 fn what_is_no_code_ends_the_walk_and_says_so() {
     let modules = modules();
-    let mut unwinder = Unwinder::of(&modules);
+    let mut unwinder = Unwinder::new(&modules);
     assert_eq!(unwinder.unwind(8, 1 << 20, 0, &mut |_| Ok(0)), (vec![8], Completeness::UnknownCode(8)));
     with_thread(0, |pc, sp, bp| {
         // A stack full of words that are no return addresses.
@@ -118,14 +118,14 @@ fn what_is_no_code_ends_the_walk_and_says_so() {
         let (addresses, end) = unwinder.unwind(pc, 0, 0, &mut |_| Ok(0));
         assert_eq!((addresses, end), (vec![pc], Completeness::Damaged(pc)));
         // Without the module there is no rule at all.
-        assert_eq!(Unwinder::new().unwind(pc, sp, bp, &mut memory()).1, Completeness::UnknownCode(pc));
+        assert_eq!(Unwinder::new([]).unwind(pc, sp, bp, &mut memory()).1, Completeness::UnknownCode(pc));
     });
 }
 
 #[test]
 fn endless_recursion_is_cut() {
     let modules = modules();
-    let mut unwinder = Unwinder::of(&modules);
+    let mut unwinder = Unwinder::new(&modules);
     with_thread(0, |pc, sp, bp| {
         let (addresses, end) = unwinder.unwind(pc, sp, bp, &mut |_| Ok(pc));
         assert_eq!((addresses.len(), end), (super::MOST_FRAMES, Completeness::TooDeep));
