@@ -26,7 +26,7 @@ use super::{
     draw::draw,
     keys::Key,
     state::{Input, Outcome, State},
-    terminal::Screen,
+    terminal::{self, Screen},
     theme::Theme,
 };
 use crate::session::View;
@@ -57,6 +57,8 @@ pub(super) fn run(mut views: watch::Receiver<Arc<View>>, stop: &AtomicBool) -> R
         }
         let ready = keys_left || key_ready()?;
         if Screen::must_end() {
+            drop(screen);
+            terminal::let_panics_be_told();
             return Err(TuiError::Panicked);
         }
         if stop.load(Ordering::SeqCst) {

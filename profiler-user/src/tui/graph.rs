@@ -39,6 +39,8 @@ struct Actor<'a> {
     party: PartyId,
     how: &'static str,
     site: Option<&'a Frame>,
+    /// Whether its own waits are drawn below it. Those of earlier waiters would repeat this very queue.
+    follow: bool,
 }
 
 struct Tree<'a> {
@@ -134,7 +136,7 @@ impl<'a> Tree<'a> {
         }
     }
 
-    /// Holders that count for this wait, earlier waiters, and whom the findings name; each once, and how many are left out.
+    /// Whom the findings name, holders that count for this wait, earlier waiters; each once, and how many are left out.
     fn who_can_act(&self, party: PartyId, wait: &'a Wait) -> (Vec<Actor<'a>>, usize) {
         let index = self.index;
         let mut actors: Vec<Actor<'a>> = Vec::new();
@@ -145,12 +147,7 @@ impl<'a> Tree<'a> {
             }
         };
         if let Some(target) = wait.target {
-            add(Actor { party: target, how: "ends with", site: None });
-        }
-        for holder in index.holders(&wait.resource) {
-            if let Some(how) = acts(wait.mode, holder) {
-                add(Actor { party: holder.party, how, site: holder.site.as_ref() });
-            }
+            add(Actor { party: target, how: "ends with", site: None, follow: true });
         }
         for &at in index.findings(party) {
             for edge in &self.view.findings[at].edges {
@@ -159,14 +156,20 @@ impl<'a> Tree<'a> {
                     && let Some(to) = &edge.to
                 {
                     let to = index.canonical(to.party, self.view);
-                    add(Actor { party: to, how: "held by", site: edge.hold_site.as_ref() });
+                    let how = if matches!(wait.mode, WaitMode::Acquire { .. }) { "held by" } else { "must act:" };
+                    add(Actor { party: to, how, site: edge.hold_site.as_ref(), follow: true });
                 }
+            }
+        }
+        for holder in index.holders(&wait.resource) {
+            if let Some(how) = acts(wait.mode, holder) {
+                add(Actor { party: holder.party, how, site: holder.site.as_ref(), follow: true });
             }
         }
         if let (Some(position), Some(resource)) = (wait.position, index.resource(&wait.resource, self.view)) {
             for earlier in resource.queue.iter().take(position as usize).filter_map(|entry| entry.party) {
                 if earlier != party {
-                    add(Actor { party: earlier, how: "queued before it:", site: None });
+                    add(Actor { party: earlier, how: "queued before it:", site: None, follow: false });
                 }
             }
         }
@@ -217,6 +220,10 @@ impl<'a> Tree<'a> {
                 "  ↩ CYCLE"
             };
             self.push(line.and(Tone::Bad, closes));
+            return;
+        }
+        if !actor.follow {
+            self.push(line);
             return;
         }
         if !self.seen.insert(party) {

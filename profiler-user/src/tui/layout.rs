@@ -84,8 +84,8 @@ impl Layout {
         let footer = take(1, 3);
         let header = take(1, 3);
         let banner = take(wishes.banner, 5);
-        // A quarter of a small screen is enough to say what is missing; the health pane has it whole.
-        let notes = take(wishes.notes.min(height / 4), 5);
+        // A third of a small screen is enough to say what is missing; the health pane has it whole.
+        let notes = take(wishes.notes.min(height / 3), 5);
         let body = Rect::new(0, header + banner, width, left);
         Self {
             header: Rect::new(0, 0, width, header),

@@ -8,6 +8,7 @@
 //! done for a frame is bounded by the screen.
 
 mod clock;
+mod cursor;
 mod doc;
 mod draw;
 mod empty;
@@ -66,10 +67,17 @@ pub enum TuiError {
     TerminalGone,
     /// The terminal failed.
     #[error("the terminal failed: {0}")]
-    Terminal(#[from] io::Error),
+    Terminal(#[source] io::Error),
     /// A thread of gordian panicked; its message is on standard error, after the terminal was given back.
     #[error("gordian failed in the middle of the live view; the message above says where")]
     Panicked,
+}
+
+impl From<io::Error> for TuiError {
+    fn from(error: io::Error) -> Self {
+        // What a read or write of a terminal gives whose other end was closed.
+        if error.raw_os_error() == Some(libc::EIO) { Self::TerminalGone } else { Self::Terminal(error) }
+    }
 }
 
 /// How long the view has to leave the terminal after a signal, before it is taken from it.

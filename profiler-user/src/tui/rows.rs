@@ -42,6 +42,10 @@ pub(super) struct Row {
     pub fault: Option<Fault>,
     /// Seconds that the first member has been in its state, at least.
     pub seconds: Option<f64>,
+    /// Whether the members are in one state.
+    pub one_state: bool,
+    /// Whether the members wait for one and the same resource.
+    pub one_resource: bool,
 }
 
 /// What rows are ordered by.
@@ -162,7 +166,14 @@ fn row(key: RowKey, mut members: Vec<u32>, view: &View, index: &Index) -> Row {
     members.sort_by(|a, b| order(seconds(b), seconds(a)));
     let fault = members.iter().filter_map(|&at| fault(tasks[at as usize].party, view, index)).min();
     let seconds = members.first().and_then(seconds);
-    Row { key, members, fault, seconds }
+    let alike = |differ: &dyn Fn(&Task, &Task) -> bool| {
+        let mut of = members.iter().map(|&at| &tasks[at as usize]);
+        of.next().is_none_or(|first| of.all(|other| !differ(first, other)))
+    };
+    let one_state = alike(&|a, b| a.state != b.state);
+    let resource = |task: &Task| task.root.waits().next().map(|wait| (wait.resource.address, wait.target));
+    let one_resource = alike(&|a, b| resource(a) != resource(b));
+    Row { key, members, fault, seconds, one_state, one_resource }
 }
 
 /// Seconds in order, the unknown as the shortest.

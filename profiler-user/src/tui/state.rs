@@ -1,5 +1,7 @@
 //! What the view shows and how keys change it: pure, no terminal and no colours.
 
+mod navigate;
+
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
@@ -7,15 +9,15 @@ use tui_input::{Input as LineInput, InputRequest};
 
 use super::{
     clock::Clock,
+    cursor::{Cursor, Motion, Page},
     doc::{self, Line},
     index::Index,
     keys::Key,
     layout::{Layout, Pane, Wishes},
     panes,
     rows::{Query, Row, RowKey, Table},
-    text,
 };
-use crate::{model::PartyId, session::View};
+use crate::session::View;
 
 /// What happens to the view.
 #[derive(Clone, Debug)]
@@ -42,75 +44,6 @@ pub(super) enum Outcome {
     /// Leave.
     Quit,
 }
-
-/// A place in a list, and the first line that is on the screen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Cursor {
-    /// The line with the cursor.
-    pub at: usize,
-    /// The first line shown.
-    pub top: usize,
-}
-
-impl Cursor {
-    /// Keeps the cursor inside `len` lines and on a screen of `height`.
-    fn settle(&mut self, len: usize, height: usize) {
-        self.at = self.at.min(len.saturating_sub(1));
-        self.top = self.top.min(self.at).min(len.saturating_sub(height));
-        if height > 0 && self.at >= self.top + height {
-            self.top = self.at + 1 - height;
-        }
-    }
-
-    fn apply(&mut self, motion: Motion, len: usize, height: usize) {
-        let page = height.saturating_sub(1).max(1);
-        self.at = match motion {
-            Motion::Up => self.at.saturating_sub(1),
-            Motion::Down => self.at + 1,
-            Motion::PageUp => self.at.saturating_sub(page),
-            Motion::PageDown => self.at + page,
-            Motion::Home => 0,
-            Motion::End => usize::MAX,
-        };
-        self.settle(len, height);
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Motion {
-    Up,
-    Down,
-    PageUp,
-    PageDown,
-    Home,
-    End,
-}
-
-impl Motion {
-    fn of(key: Key) -> Option<Self> {
-        Some(match key {
-            Key::Up | Key::Char('k') => Self::Up,
-            Key::Down | Key::Char('j') => Self::Down,
-            Key::PageUp | Key::Ctrl('b') => Self::PageUp,
-            Key::PageDown | Key::Ctrl('f') | Key::Char(' ') => Self::PageDown,
-            Key::Home => Self::Home,
-            Key::End | Key::Char('G') => Self::End,
-            _ => return None,
-        })
-    }
-}
-
-/// A page of lines with its cursor.
-#[derive(Debug, Default)]
-pub(super) struct Page {
-    /// Wrapped to the pane.
-    pub lines: Vec<Line>,
-    /// Where the reader is.
-    pub cursor: Cursor,
-}
-
-/// Places that Backspace can go back to.
-const MAX_HISTORY: usize = 64;
 
 /// Everything the view shows.
 #[derive(Debug)]
@@ -363,115 +296,6 @@ impl State {
             self.selected = self.selected().map(|row| row.key);
         }
         self.refresh_pages();
-    }
-
-    fn enter(&mut self) {
-        if self.focus == Pane::Tasks {
-            if self.selected().is_some() {
-                self.go(Pane::Detail, true);
-            }
-            return;
-        }
-        let jump = self.page(self.focus).and_then(|page| page.lines.get(page.cursor.at)).and_then(|line| line.jump);
-        match jump {
-            Some(party) => self.jump(party),
-            None => self.notice = Some("nothing to go to on this line".to_owned()),
-        }
-    }
-
-    fn leave(&mut self, key: Key) {
-        if self.focus != Pane::Tasks {
-            self.companion = Pane::Detail;
-            self.go(Pane::Tasks, false);
-        } else if key == Key::Esc {
-            if self.zoom {
-                self.go(Pane::Tasks, false);
-            } else {
-                self.set_filter(String::new());
-            }
-        }
-    }
-
-    fn back(&mut self) {
-        match self.history.pop() {
-            Some(key) => self.select(key),
-            None => self.notice = Some("nowhere to go back to".to_owned()),
-        }
-    }
-
-    /// Goes to a party that a line names.
-    fn jump(&mut self, party: PartyId) {
-        let party = self.index.canonical(party, &self.view);
-        if self.index.task(party, &self.view).is_some() {
-            if let Some(from) = self.selected().map(|row| row.key) {
-                self.history.push(from);
-                let surplus = self.history.len().saturating_sub(MAX_HISTORY);
-                self.history.drain(..surplus);
-            }
-            self.select(RowKey::Task(party));
-            let zoom = self.zoom;
-            self.go(Pane::Detail, zoom);
-        } else if let PartyId::Thread { .. } = party {
-            self.go(Pane::Workers, self.zoom);
-            let height = self.height(Pane::Workers);
-            if let Some(page) = self.pages.get_mut(&(Pane::Workers as u8))
-                && let Some(at) = page.lines.iter().position(|line| line.about == Some(party))
-            {
-                page.cursor.at = at;
-                page.cursor.settle(page.lines.len(), height);
-            }
-        } else {
-            self.notice = Some(format!("{} is not in this snapshot", text::party(party)));
-        }
-    }
-
-    /// Puts the cursor on a row, taking away what hides it.
-    fn select(&mut self, key: RowKey) {
-        if self.table.place(key).is_none() {
-            let group = matches!(key, RowKey::Group(_));
-            if self.query.group != group {
-                self.query.group = group;
-                self.requery();
-            }
-            if self.table.place(key).is_none() && !self.query.filter.is_empty() {
-                self.notice = Some("the filter hid it, and was taken away".to_owned());
-                self.set_filter(String::new());
-            }
-        }
-        match self.table.place(key) {
-            Some(at) => {
-                self.cursor.at = at;
-                self.selected = Some(key);
-                self.settle();
-                self.renew_detail();
-            }
-            None => self.notice = Some("it is no longer there".to_owned()),
-        }
-    }
-
-    /// To the next row that a finding names, going round.
-    fn next_fault(&mut self) {
-        let rows = &self.table.rows;
-        let next = (1..=rows.len()).map(|by| (self.cursor.at + by) % rows.len()).find(|&at| rows[at].fault.is_some());
-        match next {
-            Some(at) => self.select(rows[at].key),
-            None => self.notice = Some("no finding names a task of this list".to_owned()),
-        }
-    }
-
-    fn toggle_groups(&mut self) {
-        let member = self.selected().and_then(|row| row.members.first().copied());
-        self.query.group = !self.query.group;
-        let moved = self.selected.take().is_some();
-        self.requery();
-        // The task under the cursor stays there, as itself or in its group, unless the reader never moved.
-        if moved && let Some(at) = member.and_then(|m| self.table.rows.iter().position(|row| row.members.contains(&m)))
-        {
-            self.cursor.at = at;
-            self.selected = Some(self.table.rows[at].key);
-            self.settle();
-            self.renew_detail();
-        }
     }
 
     /// Shows the latest picture.

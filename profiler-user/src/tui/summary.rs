@@ -24,9 +24,12 @@ pub(super) fn wait(task: &Task, view: &View, index: &Index) -> String {
     // A wait of the polling thread comes last and is the one that blocks.
     let blocked = (task.state == TaskState::Blocked).then(|| waits.last()).flatten();
     let Some(first) = blocked.or_else(|| waits.first()) else {
-        return rows::leaf(task)
-            .filter(|_| matches!(task.state, TaskState::Suspended | TaskState::Unknown))
-            .map_or_else(String::new, |_| "could not be told".to_owned());
+        return match task.state {
+            TaskState::Scheduled => "a worker",
+            TaskState::Suspended | TaskState::Blocked | TaskState::Unknown => "could not be told",
+            TaskState::Running | TaskState::Complete => "",
+        }
+        .to_owned();
     };
     let mut out = one_wait(task.party, first.wait, index);
     if waits.len() > 1 {
@@ -34,6 +37,14 @@ pub(super) fn wait(task: &Task, view: &View, index: &Index) -> String {
         let _ = write!(out, " (+{})", waits.len() - 1);
     }
     out
+}
+
+/// The kind of thing that tasks of a group wait for, each for one of its own.
+pub(super) fn wait_kind(task: &Task) -> String {
+    task.root.waits().next().map_or_else(String::new, |wait| {
+        let kind = wait.resource.kind.to_string();
+        format!("{} (several)", text::escape(&kind))
+    })
 }
 
 fn one_wait(party: PartyId, wait: &Wait, index: &Index) -> String {

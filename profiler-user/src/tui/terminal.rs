@@ -1,11 +1,15 @@
 //! Takes the terminal and gives it back as it was: at the end, on an error, on a signal, after a panic in any thread.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     cell::Cell,
-    io, panic,
+    io::{self, Write},
+    panic,
     sync::{
         Once,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
     time::Duration,
@@ -23,8 +27,8 @@ use ratatui::{
 
 /// Whether the terminal is ours now: whoever sets it to false gives the terminal back.
 static TAKEN: AtomicBool = AtomicBool::new(false);
-/// Another thread has panicked and waits for the terminal, to say so on it.
-static PANICKED: AtomicBool = AtomicBool::new(false);
+/// Other threads that have panicked and wait for the terminal, to say so on it.
+static UNTOLD: AtomicUsize = AtomicUsize::new(0);
 static HOOK: Once = Once::new();
 
 /// How long whoever needs the terminal back waits for the view to leave by itself.
@@ -36,11 +40,26 @@ thread_local! {
     static DRAWS: Cell<bool> = const { Cell::new(false) };
 }
 
+/// Standard output while the terminal is ours, and nothing after: whoever took the terminal back over the head of the
+/// drawing thread is not written over, and a terminal that is gone gives no errors to those who tidy up.
+#[derive(Debug)]
+pub(super) struct Output(io::Stdout);
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if TAKEN.load(Ordering::SeqCst) { self.0.write(bytes) } else { Ok(bytes.len()) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if TAKEN.load(Ordering::SeqCst) { self.0.flush() } else { Ok(()) }
+    }
+}
+
 /// The terminal while it is ours. Dropping it gives the terminal back.
 #[derive(Debug)]
 pub(super) struct Screen {
     /// What is drawn on.
-    pub terminal: Terminal<CrosstermBackend<io::Stdout>>,
+    pub terminal: Terminal<CrosstermBackend<Output>>,
 }
 
 impl Screen {
@@ -48,7 +67,6 @@ impl Screen {
     pub(super) fn enter() -> io::Result<Self> {
         HOOK.call_once(install_hook);
         DRAWS.set(true);
-        PANICKED.store(false, Ordering::SeqCst);
         TAKEN.store(true, Ordering::SeqCst);
         let entered = take();
         if entered.is_err() {
@@ -61,7 +79,7 @@ impl Screen {
 
     /// Whether another thread has panicked, and the view has to end for its message to be seen.
     pub(super) fn must_end() -> bool {
-        PANICKED.load(Ordering::SeqCst) || !TAKEN.load(Ordering::SeqCst)
+        UNTOLD.load(Ordering::SeqCst) > 0 || !TAKEN.load(Ordering::SeqCst)
     }
 }
 
@@ -73,10 +91,10 @@ impl Drop for Screen {
     }
 }
 
-fn take() -> io::Result<Terminal<CrosstermBackend<io::Stdout>>> {
+fn take() -> io::Result<Terminal<CrosstermBackend<Output>>> {
     enable_raw_mode()?;
     execute!(io::stdout(), EnterAlternateScreen)?;
-    let mut terminal = Terminal::new(CrosstermBackend::new(io::stdout()))?;
+    let mut terminal = Terminal::new(CrosstermBackend::new(Output(io::stdout())))?;
     terminal.hide_cursor()?;
     Ok(terminal)
 }
@@ -94,12 +112,21 @@ fn leave() -> io::Result<()> {
 
 /// Waits a moment for the drawing thread to leave the terminal; where it does not, gives the terminal back over its head.
 pub(super) fn reclaim() {
+    wait_while(|| TAKEN.load(Ordering::SeqCst));
+    let _ = leave();
+}
+
+/// Waits a moment for the messages of panics to be written: whoever ends the process now would swallow them.
+pub(super) fn let_panics_be_told() {
+    wait_while(|| UNTOLD.load(Ordering::SeqCst) > 0);
+}
+
+fn wait_while(condition: impl Fn() -> bool) {
     let mut waited = Duration::ZERO;
-    while TAKEN.load(Ordering::SeqCst) && waited < PATIENCE {
+    while condition() && waited < PATIENCE {
         thread::sleep(STEP);
         waited += STEP;
     }
-    let _ = leave();
 }
 
 /// A panic's message belongs on the user's own screen, after the terminal has been given back.
@@ -110,8 +137,11 @@ fn install_hook() {
             if DRAWS.try_with(Cell::get).unwrap_or(false) {
                 let _ = leave();
             } else {
-                PANICKED.store(true, Ordering::SeqCst);
+                UNTOLD.fetch_add(1, Ordering::SeqCst);
                 reclaim();
+                before(info);
+                UNTOLD.fetch_sub(1, Ordering::SeqCst);
+                return;
             }
         }
         before(info);

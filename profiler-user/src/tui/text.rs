@@ -4,31 +4,8 @@ use std::{borrow::Cow, fmt::Write as _};
 
 use ratatui::text::Span;
 
+pub(super) use crate::export::escape;
 use crate::model::{Frame, PartyId, ResourceKey, Since, SinceSource};
-
-/// `text` with everything escaped that could move the cursor, colour the screen or reverse the reading direction.
-///
-/// Names come from the target's memory and `comm`: they are hostile input to a terminal.
-pub(super) fn escape(text: &str) -> Cow<'_, str> {
-    if !text.chars().any(is_unprintable) {
-        return Cow::Borrowed(text);
-    }
-    let mut out = String::with_capacity(text.len() + 8);
-    for c in text.chars() {
-        if is_unprintable(c) {
-            out.extend(c.escape_default());
-        } else {
-            out.push(c);
-        }
-    }
-    Cow::Owned(out)
-}
-
-/// Control characters, line separators, and the marks that change the reading direction or have no width.
-fn is_unprintable(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-}
 
 /// Columns that `text` takes on a terminal.
 pub(super) fn width(text: &str) -> usize {
@@ -187,13 +164,6 @@ pub(super) fn site(frame: &Frame) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn hostile_names_are_harmless() {
-        assert_eq!(escape("plain::name"), "plain::name");
-        assert_eq!(escape("a\x1b[2Jb\r\n"), "a\\u{1b}[2Jb\\r\\n");
-        assert_eq!(escape("\u{202e}evil"), "\\u{202e}evil");
-    }
 
     #[test]
     fn cuts_keep_to_their_columns() {

@@ -7,7 +7,7 @@ use ratatui::{
 };
 
 use super::{put, row, styled, title};
-use crate::tui::{help, state::Cursor, theme::Theme};
+use crate::tui::{cursor::Cursor, help, theme::Theme};
 
 /// Draws the help, scrolled to the cursor.
 pub(super) fn draw(frame: &mut Frame<'_>, cursor: Cursor, theme: Theme) {

@@ -5,12 +5,7 @@ use std::fmt::Write as _;
 use ratatui::{Frame, layout::Rect};
 
 use super::{put, row, styled, title};
-use crate::tui::{
-    layout::Pane,
-    state::{Page, State},
-    text,
-    theme::Theme,
-};
+use crate::tui::{cursor::Page, layout::Pane, state::State, text, theme::Theme};
 
 /// Draws the page of `pane`.
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, pane: Pane, state: &State, theme: Theme) {

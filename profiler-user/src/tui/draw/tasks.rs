@@ -145,17 +145,19 @@ fn line<'a>(entry: &Row, columns: &Columns, state: &State, theme: Theme) -> Text
         name.insert_str(0, "? ");
     }
     let mut state_name = if columns.widths[STATE] < 9 { summary::state_short(task.state) } else { task.state.name() };
-    if entry.members.iter().any(|&at| state.view.snapshot.tasks[at as usize].state != task.state) {
+    if !entry.one_state {
         state_name = "mixed";
     }
     let fault_tone = entry.fault.map_or(Tone::Plain, |fault| panes::tone(fault.kind));
+    let wait =
+        if entry.one_resource { summary::wait(task, &state.view, &state.index) } else { summary::wait_kind(task) };
     let cells: [(Tone, String); 8] = [
         (fault_tone, entry.fault.map_or_else(String::new, |fault| mark(fault, columns.widths[FAULT]))),
         (Tone::Strong, id),
         (summary::state_tone(task.state), state_name.to_owned()),
         (Tone::Plain, text::since_short(task.since)),
         (Tone::Dim, text::source_short(task.since).to_owned()),
-        (fault_tone, summary::wait(task, &state.view, &state.index)),
+        (fault_tone, wait),
         (Tone::Plain, summary::leaf(task)),
         (if name.starts_with('?') { Tone::Warn } else { Tone::Dim }, name),
     ];

@@ -44,7 +44,9 @@ fn state(task: &Task, view: &View, index: &Index) -> Line {
     if let Some(thread) = index.thread_of(task.party, view) {
         line = line.and(Tone::Dim, " · on thread ").and(Tone::Plain, summary::thread_name(thread));
     }
-    if let Some(runtime) = view.snapshot.runtimes.get(task.runtime) {
+    // Which runtime matters where there are several.
+    let runtimes = &view.snapshot.runtimes;
+    if let Some(runtime) = runtimes.get(task.runtime).filter(|_| runtimes.len() > 1) {
         line = line.and(Tone::Dim, format!(" · {} {:#x}", runtime.kind.name(), runtime.address));
     }
     line

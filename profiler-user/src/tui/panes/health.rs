@@ -73,12 +73,12 @@ pub(in crate::tui) fn notes(view: &View, detached: bool) -> Vec<Line> {
     let mut figures = Vec::new();
     let lost = view.snapshot.lost.total();
     if lost > 0 {
-        figures.push(format!("{} since attach", text::counted(lost, "event was lost", "events were lost")));
+        figures.push(format!("{} since attach", text::counted(lost, "event lost", "events lost")));
     }
     let coverage = view.snapshot.coverage;
     if coverage.unknown > 0 {
         let (unknown, seen) = (text::grouped(coverage.unknown), text::counted(coverage.seen, "task", "tasks"));
-        figures.push(format!("{unknown} of {seen} could not be read whole"));
+        figures.push(format!("{unknown} of {seen} not read whole"));
     }
     if !figures.is_empty() {
         notes.push(Line::new(Tone::Warn, figures.join(" · ")));
