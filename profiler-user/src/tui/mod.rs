@@ -94,13 +94,14 @@ pub async fn run(views: watch::Receiver<Arc<View>>) -> Result<Exit, TuiError> {
     }
     let [mut terminate, mut interrupt, mut hangup] =
         [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?];
-    let stop = StopOnDrop(Arc::new(AtomicBool::new(false)));
     let (done, mut result) = oneshot::channel();
-    let flag = stop.0.clone();
-    thread::Builder::new().name("view".to_owned()).spawn(move || {
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = stop.clone();
+    let thread = thread::Builder::new().name("view".to_owned()).spawn(move || {
         // Nobody listens any more where the future was dropped.
         let _ = done.send(event_loop::run(views, &flag));
     })?;
+    let drawing = Drawing { stop, thread };
     let signal = tokio::select! {
         // A sender that is dropped without a word panicked.
         result = &mut result => return result.unwrap_or(Err(TuiError::Panicked)),
@@ -108,18 +109,21 @@ pub async fn run(views: watch::Receiver<Arc<View>>) -> Result<Exit, TuiError> {
         _ = interrupt.recv() => SignalKind::interrupt(),
         _ = hangup.recv() => SignalKind::hangup(),
     };
-    stop.0.store(true, Ordering::SeqCst);
-    // How the view ended matters no more: dropping `stop` sees to the terminal even where the thread hangs.
+    drawing.stop.store(true, Ordering::SeqCst);
+    // How the view ended matters no more: dropping `drawing` sees to the terminal even where the thread hangs.
     let _ = timeout(LEAVE_WITHIN, result).await;
     Ok(Exit::Signal(signal.as_raw_value()))
 }
 
-/// Ends the view and sees the terminal given back.
-struct StopOnDrop(Arc<AtomicBool>);
+/// The thread of the view. Dropping this ends it and sees the terminal given back.
+struct Drawing {
+    stop: Arc<AtomicBool>,
+    thread: thread::JoinHandle<()>,
+}
 
-impl Drop for StopOnDrop {
+impl Drop for Drawing {
     fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
-        terminal::reclaim();
+        self.stop.store(true, Ordering::SeqCst);
+        terminal::reclaim_from(&self.thread);
     }
 }

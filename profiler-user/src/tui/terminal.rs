@@ -11,7 +11,7 @@ use std::{
         Once,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    thread,
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
@@ -111,8 +111,14 @@ fn leave() -> io::Result<()> {
 }
 
 /// Waits a moment for the drawing thread to leave the terminal; where it does not, gives the terminal back over its head.
-pub(super) fn reclaim() {
+fn reclaim() {
     wait_while(|| TAKEN.load(Ordering::SeqCst));
+    let _ = leave();
+}
+
+/// Waits a moment for the drawing thread to end, which may not even have taken the terminal yet; then gives it back.
+pub(super) fn reclaim_from(drawing: &JoinHandle<()>) {
+    wait_while(|| !drawing.is_finished());
     let _ = leave();
 }
 
