@@ -5,6 +5,7 @@ use addr2line::Context;
 use super::Symbol;
 use super::dwarf::{Dwarf, Slice};
 use super::name;
+use super::recover::{self, Bare};
 
 /// A chain of inlined functions longer than this is cut.
 const MOST_FRAMES: usize = 256;
@@ -12,9 +13,10 @@ const MOST_FRAMES: usize = 256;
 /// One function at an address; several where the compiler inlined.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceFrame {
-    /// `krate::module::function`, see [`name::function`].
+    /// `krate::module::function`, see [`name::function`]. Line tables leave out where an inlined function stands: then
+    /// it is as much of that as is known, at the least `async fn` or a function's own name.
     pub function: String,
-    /// The full demangled name, with generics.
+    /// The full demangled name, with generics; of an inlined function with line tables alone, the bare name.
     pub raw: String,
     /// Source file of the statement or call.
     pub file: Option<String>,
@@ -28,71 +30,78 @@ pub struct SourceFrame {
 }
 
 pub(super) fn source_frames(dwarf: Option<&Dwarf>, address: u64, symbol: Option<Symbol<'_>>) -> Vec<SourceFrame> {
-    let mut frames =
-        dwarf.and_then(|dwarf| dwarf.with_lines(|lines| from_lines(dwarf, lines, address))).unwrap_or_default();
-    // Line tables leave out what the symbol has: the path to a function.
-    if let Some(symbol) = symbol {
-        match frames.last_mut() {
-            Some(outermost) if !outermost.qualified => {
-                outermost.frame.function = name::function(symbol.name);
-                outermost.frame.raw = name::demangled(symbol.name);
-            }
-            Some(_) => {}
-            None => frames.push(Found::unplaced(symbol.name)),
+    let found = dwarf.and_then(|dwarf| Some((dwarf, dwarf.with_lines(|lines| from_lines(dwarf, lines, address))?)));
+    let mut frames = match found {
+        Some((dwarf, found)) => named(dwarf, found),
+        None => Vec::new(),
+    };
+    let Some(symbol) = symbol else { return frames };
+    let (function, raw) = (name::function(symbol.name), name::demangled(symbol.name));
+    match frames.last_mut() {
+        // Line tables leave out what the symbol has: the path to a function.
+        Some(outermost) if !outermost.function.contains("::") => {
+            (outermost.function, outermost.raw) = (function, raw);
+        }
+        Some(_) => {}
+        None => {
+            let (file, line, inlined, is_coroutine) = (None, None, false, false);
+            frames.push(SourceFrame { function, raw, file, line, inlined, is_coroutine });
         }
     }
-    frames.into_iter().map(|found| found.frame).collect()
+    frames
 }
 
-/// A frame, and whether its name says where the function stands.
+/// A frame as the debuginfo has it.
 struct Found {
-    frame: SourceFrame,
-    qualified: bool,
-}
-
-impl Found {
-    fn unplaced(symbol: &str) -> Self {
-        let frame = SourceFrame {
-            function: name::function(symbol),
-            raw: name::demangled(symbol),
-            file: None,
-            line: None,
-            inlined: false,
-            is_coroutine: false,
-        };
-        Self { frame, qualified: true }
-    }
+    /// Mangled, where the debuginfo has that.
+    linkage: String,
+    /// Whether `linkage` is all the name there is.
+    complete: bool,
+    bare: Bare,
+    file: Option<String>,
+    line: Option<u32>,
 }
 
 /// Reads the frames at an address of the file; `None` where no line table covers it, or where it is unreadable.
 fn from_lines(dwarf: &Dwarf, lines: &Context<Slice>, address: u64) -> Option<Vec<Found>> {
     let unit = lines.find_dwarf_and_unit(address).skip_all_loads()?;
     let mut frames = lines.find_frames(address).skip_all_loads().ok()?;
-    let mut found: Vec<Found> = Vec::new();
+    let mut found = Vec::new();
     while let Some(frame) = frames.next().ok()? {
-        let (linked, language) = match &frame.function {
+        let (linkage, language) = match &frame.function {
             Some(function) => (function.raw_name().ok()?.into_owned(), function.language),
             None => (String::new(), None),
         };
-        let die = frame.dw_die_offset.and_then(|offset| offset.to_debug_info_offset(&unit.header));
-        let die_name = die.and_then(|die| dwarf.function_name(die.0));
-        let die_name = die_name.unwrap_or_else(|| linked.clone());
+        let die = frame.dw_die_offset.and_then(|offset| offset.to_debug_info_offset(&unit.header)).map(|die| die.0);
+        let name = die.and_then(|die| dwarf.function_name(die)).unwrap_or_else(|| linkage.clone());
+        let complete = language != Some(gimli::DW_LANG_Rust) || name::is_mangled(&linkage);
         let location = frame.location.as_ref();
-        found.push(Found {
-            frame: SourceFrame {
-                function: name::function(&linked),
-                raw: name::demangled(&linked),
-                file: location.and_then(|location| location.file).map(str::to_owned),
-                line: location.and_then(|location| location.line),
-                inlined: true,
-                is_coroutine: name::is_coroutine(&die_name),
-            },
-            qualified: language != Some(gimli::DW_LANG_Rust) && !linked.is_empty() || name::is_mangled(&linked),
-        });
+        let file = location.and_then(|location| location.file).map(str::to_owned);
+        let line = location.and_then(|location| location.line);
+        found.push(Found { linkage, complete, bare: Bare { die, name }, file, line });
         if found.len() == MOST_FRAMES {
             break;
         }
     }
-    found.last_mut()?.frame.inlined = false;
     Some(found)
+}
+
+fn named(dwarf: &Dwarf, found: Vec<Found>) -> Vec<SourceFrame> {
+    let callers: Vec<Option<Bare>> = found.iter().skip(1).map(|found| Some(found.bare.clone())).chain([None]).collect();
+    let frames = found.into_iter().zip(callers).map(|(found, caller)| {
+        let function = if found.complete || caller.is_none() {
+            name::function(&found.linkage)
+        } else {
+            recover::name_of(dwarf, &found.bare, caller.as_ref(), found.file.as_deref())
+        };
+        SourceFrame {
+            function,
+            raw: name::demangled(&found.linkage),
+            file: found.file,
+            line: found.line,
+            inlined: caller.is_some(),
+            is_coroutine: name::is_coroutine(&found.bare.name),
+        }
+    });
+    frames.collect()
 }

@@ -17,6 +17,7 @@ mod module;
 #[cfg(test)]
 mod module_tests;
 pub mod name;
+mod recover;
 mod symbols;
 #[cfg(test)]
 mod testing;

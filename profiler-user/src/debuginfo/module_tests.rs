@@ -82,6 +82,33 @@ fn inlined_async_functions_are_listed_with_their_lines() {
     }
 }
 
+/// Line tables alone have no paths for what is inlined: those that still can be told are, the rest claim nothing.
+#[test]
+fn inlined_functions_without_a_path_are_named_as_far_as_it_goes() {
+    let (awaited, poll) = (testing::line_of("audit(amount).await"), testing::line_of("Entry { amount: fee }.await"));
+    for build in [LINES, LINES_LEGACY] {
+        let module = testing::module(build);
+        let mut seen = Vec::new();
+        for symbol in module.symbols().filter(|symbol| symbol.kind == SymbolKind::Text) {
+            if name::demangled(symbol.name).contains("bank::") {
+                let addresses = symbol.address..symbol.address + symbol.size;
+                seen.extend(addresses.flat_map(|address| module.source_frames(address)));
+            }
+        }
+        let named = |function: &'static str| seen.iter().filter(move |frame| frame.function == function);
+        let coroutines = || seen.iter().filter(|frame| frame.inlined && frame.is_coroutine);
+        assert!(named("bank::vault::Account::transfer").any(|frame| frame.line == Some(poll)), "{build:?}");
+        assert!(named("bank::vault::Account::transfer").any(|frame| frame.line == Some(awaited)), "{build:?}");
+        assert!(coroutines().any(|frame| frame.function == "bank::vault::settle"), "{build:?}");
+        for frame in coroutines() {
+            let known = ["bank::main", "bank::vault::settle", "async fn", "async block"];
+            assert!(known.contains(&&*frame.function), "{build:?}: {frame:?}");
+        }
+        assert!(named("core::task::wake::from_waker").next().is_some(), "{build:?}");
+        assert!(seen.iter().all(|frame| !frame.function.contains(['{', '<'])), "{build:?}");
+    }
+}
+
 #[test]
 fn thread_locals_have_an_offset_in_the_block() {
     let module = testing::module(SYMBOLS);

@@ -32,6 +32,10 @@ mod vault {
         black_box(log.await)
     }
 
+    pub async fn settle(amount: u32) -> u32 {
+        Entry { amount }.await + black_box(2)
+    }
+
     pub trait Service {
         fn call(&self, amount: u32) -> Pin<Box<dyn Future<Output = u32> + Send + '_>>;
 
@@ -102,6 +106,7 @@ fn main() {
     let boxed: Box<dyn FnOnce(u32) -> u32> = Box::new(move |x| black_box(x * 3));
     println!("{}", black_box(boxed)(4));
     println!("{}", drive(async { account.transfer(4).await + account.call(3).await }));
+    println!("{}", drive(async { black_box(vault::settle(3)).await }));
     println!("{} {} {}", account.balance(), account.twice(3), Account { balance: black_box(3u64) }.far());
     println!("{}", drive(vec![1u8].call(3)));
     println!("{}", drive(Entry { amount: 3 }));
