@@ -1,0 +1,311 @@
+//! The target's memory as the run has changed it: pages written to are copied, all others are read from the target.
+
+use std::cell::Cell;
+
+use rustc_hash::FxHashMap;
+
+use super::unknown::Why;
+use super::value::Value;
+use crate::target::Memory;
+
+const PAGE: usize = 4096;
+
+/// Where the machine's own memory lies: an address that no process can map, neither with four levels of page tables nor
+/// with five, and that is positive as a signed number.
+pub(super) const PRIVATE: u64 = 0x0100_0000_0000_0000;
+/// One past the private addresses.
+pub(super) const PRIVATE_END: u64 = 0x0200_0000_0000_0000;
+/// Below this nothing is mapped (`vm.mmap_min_addr`): writes there are null pointers gone astray.
+const LOWEST: u64 = 0x1_0000;
+/// The longest single read or write.
+pub(super) const WIDEST: usize = 32;
+
+/// One bit a byte of a page.
+type Bitmap = [u64; PAGE / 64];
+
+/// A page that has been written to.
+struct Page {
+    number: u64,
+    data: Box<[u8; PAGE]>,
+    /// Bytes that stand in `data`, when the rest of the page could not be read; `None`: all.
+    present: Option<Box<Bitmap>>,
+    /// Bytes that are unknown; `None`: none.
+    poison: Option<Box<Bitmap>>,
+}
+
+/// A target's memory under the writes of one run.
+pub(super) struct Overlay<'m> {
+    memory: &'m dyn Memory,
+    pages: Vec<Page>,
+    index: FxHashMap<u64, u32>,
+    /// Recently looked up pages and their place in `pages`; `CLEAN` for those that are not written.
+    recent: [Cell<(u64, u32)>; RECENT],
+    most_pages: usize,
+}
+
+const RECENT: usize = 16;
+const CLEAN: u32 = u32::MAX;
+
+impl<'m> Overlay<'m> {
+    /// Nothing written; at most `most_bytes` of pages can be.
+    pub(super) fn new(memory: &'m dyn Memory, most_bytes: usize) -> Self {
+        Self {
+            memory,
+            pages: Vec::new(),
+            index: FxHashMap::default(),
+            recent: [const { Cell::new((u64::MAX, CLEAN)) }; RECENT],
+            most_pages: most_bytes / PAGE,
+        }
+    }
+
+    /// The memory underneath.
+    pub(super) fn memory(&self) -> &'m dyn Memory {
+        self.memory
+    }
+
+    /// Whether any byte of the page has been written.
+    pub(super) fn is_written(&self, page: u64) -> bool {
+        self.find(page).is_some()
+    }
+
+    /// How many pages have been written to.
+    pub(super) fn pages_written(&self) -> usize {
+        self.pages.len()
+    }
+
+    /// The numbers of the pages written to, in that order, without the first `skip`.
+    pub(super) fn written_from(&self, skip: usize) -> impl Iterator<Item = u64> {
+        self.pages.iter().skip(skip).map(|page| page.number)
+    }
+
+    /// Loads a `size`-byte integer; unknown bytes come as poison.
+    pub(super) fn load(&self, address: u64, size: u8) -> Result<Value, Why> {
+        let mut buf = [0; 8];
+        let poison = self.read(address, &mut buf[..usize::from(size)])?;
+        Ok(Value { bits: u64::from_le_bytes(buf), poison: poison as u8 })
+    }
+
+    /// Stores the low `size` bytes of a value with their poison.
+    pub(super) fn store(&mut self, address: u64, size: u8, value: Value) -> Result<(), Why> {
+        self.write(address, &value.bits.to_le_bytes()[..usize::from(size)], u32::from(value.poison))
+    }
+
+    /// Reads at most [`WIDEST`] bytes and returns which of them are unknown.
+    pub(super) fn read(&self, address: u64, buf: &mut [u8]) -> Result<u32, Why> {
+        let offset = address as usize % PAGE;
+        if offset + buf.len() <= PAGE {
+            return self.read_in_page(address, buf);
+        }
+        let (low, high) = buf.split_at_mut(PAGE - offset);
+        let next = address.checked_add(low.len() as u64).ok_or(Why::Memory(address))?;
+        Ok(self.read_in_page(address, low)? | self.read_in_page(next, high)? << low.len())
+    }
+
+    /// Writes at most [`WIDEST`] bytes, those of `poison` as unknown.
+    pub(super) fn write(&mut self, address: u64, bytes: &[u8], poison: u32) -> Result<(), Why> {
+        let offset = address as usize % PAGE;
+        if offset + bytes.len() <= PAGE {
+            return self.write_in_page(address, bytes, poison);
+        }
+        let (low, high) = bytes.split_at(PAGE - offset);
+        let next = address.checked_add(low.len() as u64).ok_or(Why::Memory(address))?;
+        self.write_in_page(address, low, poison & (bits(low.len()) as u32))?;
+        self.write_in_page(next, high, poison >> low.len())
+    }
+
+    fn find(&self, page: u64) -> Option<usize> {
+        let slot = &self.recent[page as usize % RECENT];
+        let (known, place) = slot.get();
+        let place = if known == page {
+            place
+        } else {
+            let place = self.index.get(&page).copied().unwrap_or(CLEAN);
+            slot.set((page, place));
+            place
+        };
+        (place != CLEAN).then_some(place as usize)
+    }
+
+    fn read_in_page(&self, address: u64, buf: &mut [u8]) -> Result<u32, Why> {
+        let number = address / PAGE as u64;
+        let Some(place) = self.find(number) else {
+            if (PRIVATE..PRIVATE_END).contains(&address) {
+                buf.fill(0);
+                return Ok(bits(buf.len()) as u32);
+            }
+            return self.memory.read(address, buf).map(|()| 0).map_err(|_| Why::Memory(address));
+        };
+        let page = &self.pages[place];
+        let offset = address as usize % PAGE;
+        if let Some(present) = &page.present {
+            self.read_partial(page, present, address, buf)?;
+        } else {
+            buf.copy_from_slice(&page.data[offset..offset + buf.len()]);
+        }
+        Ok(page.poison.as_ref().map_or(0, |poison| get(poison, offset, buf.len()) as u32))
+    }
+
+    /// Reads from a page of which only what was written is there.
+    fn read_partial(&self, page: &Page, present: &Bitmap, address: u64, buf: &mut [u8]) -> Result<(), Why> {
+        let offset = address as usize % PAGE;
+        let there = get(present, offset, buf.len());
+        if there != bits(buf.len()) {
+            self.memory.read(address, buf).map_err(|_| Why::Memory(address))?;
+        }
+        for (i, byte) in buf.iter_mut().enumerate().filter(|(i, _)| there >> i & 1 != 0) {
+            *byte = page.data[offset + i];
+        }
+        Ok(())
+    }
+
+    fn write_in_page(&mut self, address: u64, bytes: &[u8], poison: u32) -> Result<(), Why> {
+        let number = address / PAGE as u64;
+        let place = match self.find(number) {
+            Some(place) => place,
+            None => self.copy_page(number)?,
+        };
+        let page = &mut self.pages[place];
+        let offset = address as usize % PAGE;
+        page.data[offset..offset + bytes.len()].copy_from_slice(bytes);
+        let all = bits(bytes.len());
+        let poison = u64::from(poison) & all;
+        if let Some(present) = &mut page.present {
+            put(present, offset, bytes.len(), all);
+        }
+        match &mut page.poison {
+            Some(map) => put(map, offset, bytes.len(), poison),
+            None if poison != 0 => {
+                put(page.poison.insert(Box::new([0; PAGE / 64])), offset, bytes.len(), poison);
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Makes a page writable. A fresh private page is unknown throughout. Of a page that cannot be read (not resident, say)
+    /// only what is written will be there.
+    fn copy_page(&mut self, number: u64) -> Result<usize, Why> {
+        let address = number * PAGE as u64;
+        if !(LOWEST..PRIVATE_END).contains(&address) {
+            return Err(Why::Memory(address));
+        }
+        if self.pages.len() >= self.most_pages {
+            return Err(Why::OverlayLimit);
+        }
+        let mut data = Box::new([0; PAGE]);
+        let page = if address >= PRIVATE {
+            Page { number, data, present: None, poison: Some(Box::new([u64::MAX; PAGE / 64])) }
+        } else if self.memory.read(address, &mut data[..]).is_ok() {
+            Page { number, data, present: None, poison: None }
+        } else {
+            Page { number, data, present: Some(Box::new([0; PAGE / 64])), poison: None }
+        };
+        let place = self.pages.len();
+        self.pages.push(page);
+        self.index.insert(number, place as u32);
+        self.recent[number as usize % RECENT].set((number, place as u32));
+        Ok(place)
+    }
+}
+
+/// The low `length` bits (at most 64).
+fn bits(length: usize) -> u64 {
+    if length == 0 { 0 } else { u64::MAX >> (64 - length) }
+}
+
+/// `length` bits (at most [`WIDEST`]) from `offset` on.
+fn get(map: &Bitmap, offset: usize, length: usize) -> u64 {
+    let (word, bit) = (offset / 64, offset % 64);
+    let mut found = map[word] >> bit;
+    if bit + length > 64 {
+        found |= map[word + 1] << (64 - bit);
+    }
+    found & bits(length)
+}
+
+/// Replaces `length` bits from `offset` on.
+fn put(map: &mut Bitmap, offset: usize, length: usize, value: u64) {
+    let (word, bit) = (offset / 64, offset % 64);
+    map[word] = map[word] & !(bits(length) << bit) | value << bit;
+    if bit + length > 64 {
+        let rest = 64 - bit;
+        map[word + 1] = map[word + 1] & !(bits(length) >> rest) | value >> rest;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::target::MemoryError;
+
+    /// Readable from 0x20000 to 0x21800: the second page only half. Each byte is its address' low byte.
+    struct Bytes;
+
+    impl Memory for Bytes {
+        fn read(&self, address: u64, buf: &mut [u8]) -> Result<(), MemoryError> {
+            for (i, byte) in buf.iter_mut().enumerate() {
+                let at = address + i as u64;
+                if !(0x2_0000..0x2_1800).contains(&at) {
+                    return Err(MemoryError::Unmapped(at));
+                }
+                *byte = at as u8;
+            }
+            Ok(())
+        }
+    }
+
+    proptest! {
+        /// Against the plainest model: one optional byte an address.
+        #[test]
+        fn reads_see_all_writes_and_their_poison(
+            writes in prop::collection::vec((0x2_0f00_u64..0x2_1900, 1_usize..=WIDEST, any::<u8>(), any::<u32>()), 1..40),
+            reads in prop::collection::vec((0x2_0f00_u64..0x2_1900, 1_usize..=WIDEST), 1..40),
+        ) {
+            let mut overlay = Overlay::new(&Bytes, 1 << 20);
+            let mut model = FxHashMap::default();
+            for (address, length, fill, poison) in writes {
+                overlay.write(address, &vec![fill; length], poison).unwrap();
+                for i in 0..length {
+                    model.insert(address + i as u64, (fill, poison >> i & 1 != 0));
+                }
+            }
+            for (address, length) in reads {
+                let mut buf = vec![0; length];
+                let expected: Option<Vec<(u8, bool)>> = (address..address + length as u64)
+                    .map(|at| model.get(&at).copied().or_else(|| (at < 0x2_1800).then_some((at as u8, false))))
+                    .collect();
+                match (overlay.read(address, &mut buf), expected) {
+                    (Ok(poison), Some(expected)) => {
+                        for (i, (byte, unknown)) in expected.into_iter().enumerate() {
+                            prop_assert_eq!(buf[i], byte);
+                            prop_assert_eq!(poison >> i & 1 != 0, unknown);
+                        }
+                    }
+                    (Err(_), None) => {}
+                    (got, expected) => prop_assert!(false, "{:?} for {:?}", got, expected),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn private_memory_is_unknown_until_written() {
+        let mut overlay = Overlay::new(&Bytes, 1 << 20);
+        assert_eq!(overlay.load(PRIVATE + 64, 8).unwrap(), Value { bits: 0, poison: 0xff });
+        overlay.store(PRIVATE + 64, 2, Value::known(0x1234)).unwrap();
+        assert_eq!(overlay.load(PRIVATE + 64, 2).unwrap(), Value::known(0x1234));
+        assert_eq!(overlay.load(PRIVATE + 64, 8).unwrap().poison, 0b1111_1100);
+    }
+
+    #[test]
+    fn a_write_nowhere_and_a_write_too_many_are_refused() {
+        let mut overlay = Overlay::new(&Bytes, PAGE);
+        assert_eq!(overlay.store(8, 8, Value::known(0)), Err(Why::Memory(0)));
+        assert_eq!(overlay.store(u64::MAX - 7, 8, Value::known(0)), Err(Why::Memory(u64::MAX - 4095)));
+        assert_eq!(overlay.store(u64::MAX, 8, Value::known(0)), Err(Why::Memory(u64::MAX)));
+        overlay.store(0x2_0000, 8, Value::known(0)).unwrap();
+        assert_eq!(overlay.store(0x2_2000, 8, Value::known(0)), Err(Why::OverlayLimit));
+    }
+}
