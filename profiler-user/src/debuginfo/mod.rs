@@ -12,12 +12,14 @@ mod dwarf;
 mod elf;
 mod error;
 mod functions;
+mod landing;
 mod lines;
 mod module;
 #[cfg(test)]
 mod module_tests;
 pub mod name;
 mod recover;
+mod registers;
 mod symbols;
 #[cfg(test)]
 mod testing;
@@ -30,6 +32,7 @@ pub use error::DebugInfoError;
 pub use functions::Subprogram;
 pub use lines::SourceFrame;
 pub use module::{Module, Quality};
+pub use registers::{FrameRegisters, RegisterUnwinder};
 pub use symbols::{Symbol, SymbolKind};
 pub use types::{Member, Shape, TypeId, Types, Variant, Variants};
 pub use unwind::{Completeness, Unwinder};

@@ -15,6 +15,7 @@ mod decode;
 mod flags;
 mod hooks;
 mod integer;
+pub mod library;
 mod machine;
 mod moves;
 mod multiply;

@@ -117,7 +117,7 @@ impl LiveMemory {
                     page
                 }))
             }
-            Some(Residency::Absent) if mapping.is_anonymous() => Ok(Some(page)),
+            Some(Residency::Absent) if mapping.inode == 0 && mapping.write && !mapping.shared => Ok(Some(page)),
             _ => Ok(None),
         }
     }
