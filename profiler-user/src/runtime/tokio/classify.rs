@@ -1,0 +1,291 @@
+//! What functions of tokio and its neighbours mean to a dry run: declared tables, each line with the source it rests on.
+//!
+//! Names are contract names (`crate::debuginfo::name::function`), so one line serves every mangling and every build. The
+//! tables were checked against tokio 1.38 to 1.54 and futures 0.3.
+
+use crate::model::{ResourceKind, WaitMode};
+
+/// A leaf future: what it reads tells what its task waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Leaf {
+    /// `Acquire { node, semaphore, num_permits, queued }`: the semaphore is the word of it that points just below its first
+    /// atomic access.
+    Acquire,
+    /// `Notified { notify, state, .. }`: likewise.
+    Notified,
+    /// A struct whose first and only word is an `Arc` of the channel.
+    ChannelReceive(Channel),
+    /// A struct whose first word is the awaited task's header.
+    Join,
+    /// `Sleep`.
+    Sleep,
+    /// Readiness of a descriptor: `self` points at, or holds, the `ScheduledIo`.
+    Io,
+    /// Gave way to others.
+    Yield,
+    /// Any of a set of tasks.
+    JoinSet,
+}
+
+/// Channels of tokio.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Channel {
+    Mpsc,
+    Oneshot,
+    Watch,
+    Broadcast,
+}
+
+impl Channel {
+    pub(super) fn kind(self) -> ResourceKind {
+        match self {
+            Self::Mpsc => ResourceKind::TokioMpsc,
+            Self::Oneshot => ResourceKind::TokioOneshot,
+            Self::Watch => ResourceKind::TokioWatch,
+            Self::Broadcast => ResourceKind::TokioBroadcast,
+        }
+    }
+}
+
+/// What a destructor gives back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Sink {
+    /// `release(&semaphore, permits)`.
+    Release,
+    /// `add_permits_locked(&semaphore, permits, lock)`: goes on inside, where it unlocks.
+    AddPermits,
+    /// The drop of a queued acquire: what it gives back was not held but reserved.
+    AcquireDrop,
+    /// An end of a channel; `self` holds the `Arc`.
+    Sender(Channel),
+    /// See `Sender`.
+    Receiver(Channel),
+    /// `JoinHandle` or `AbortHandle`; `self` holds the task's header.
+    JoinHandle,
+    /// A wait that is taken back: timer, readiness, notification.
+    Deregister,
+}
+
+/// What a call means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Role {
+    Leaf(Leaf),
+    Sink(Sink),
+    /// Wakes a task: nothing in this task changes.
+    Wake,
+    /// Only `select!` calls it: the enclosing frame goes on when any of its children does.
+    Select,
+    /// Polls a finished-or-not child of `join!`.
+    Join,
+    Allocate,
+    AllocateZeroed,
+    Reallocate,
+    Deallocate,
+    /// Unwinds or aborts.
+    Panic,
+    /// Hands a finished landing pad's exception on.
+    ResumeUnwinding,
+    /// Puts the thread to sleep until its root future is woken.
+    Park,
+    /// Some other `poll`.
+    Poll,
+}
+
+#[rustfmt::skip]
+const ROLES: &[(&str, Role)] = &[
+    // tokio/src/sync/batch_semaphore.rs
+    ("tokio::sync::batch_semaphore::Acquire::poll", Role::Leaf(Leaf::Acquire)),
+    ("tokio::sync::batch_semaphore::Acquire::drop", Role::Sink(Sink::AcquireDrop)),
+    ("tokio::sync::batch_semaphore::Semaphore::release", Role::Sink(Sink::Release)),
+    ("tokio::sync::batch_semaphore::Semaphore::add_permits_locked", Role::Sink(Sink::AddPermits)),
+    // tokio/src/sync/notify.rs
+    ("tokio::sync::notify::Notified::poll", Role::Leaf(Leaf::Notified)),
+    ("tokio::sync::notify::OwnedNotified::poll", Role::Leaf(Leaf::Notified)),
+    ("tokio::sync::notify::Notified::drop", Role::Sink(Sink::Deregister)),
+    ("tokio::sync::notify::OwnedNotified::drop", Role::Sink(Sink::Deregister)),
+    ("tokio::sync::notify::NotifiedProject::drop_notified", Role::Sink(Sink::Deregister)),
+    // tokio/src/sync/oneshot.rs
+    ("tokio::sync::oneshot::Receiver::poll", Role::Leaf(Leaf::ChannelReceive(Channel::Oneshot))),
+    ("tokio::sync::oneshot::Receiver::drop", Role::Sink(Sink::Receiver(Channel::Oneshot))),
+    ("tokio::sync::oneshot::Sender::drop", Role::Sink(Sink::Sender(Channel::Oneshot))),
+    // tokio/src/sync/mpsc/chan.rs
+    ("tokio::sync::mpsc::chan::Rx::recv", Role::Leaf(Leaf::ChannelReceive(Channel::Mpsc))),
+    ("tokio::sync::mpsc::chan::Rx::recv_many", Role::Leaf(Leaf::ChannelReceive(Channel::Mpsc))),
+    ("tokio::sync::mpsc::chan::Rx::drop", Role::Sink(Sink::Receiver(Channel::Mpsc))),
+    ("tokio::sync::mpsc::chan::Tx::drop", Role::Sink(Sink::Sender(Channel::Mpsc))),
+    // tokio/src/sync/watch.rs: waiting is done by Notified
+    ("tokio::sync::watch::Receiver::drop", Role::Sink(Sink::Receiver(Channel::Watch))),
+    ("tokio::sync::watch::Sender::drop", Role::Sink(Sink::Sender(Channel::Watch))),
+    // tokio/src/sync/broadcast.rs
+    ("tokio::sync::broadcast::Recv::poll", Role::Leaf(Leaf::ChannelReceive(Channel::Broadcast))),
+    ("tokio::sync::broadcast::Recv::drop", Role::Sink(Sink::Deregister)),
+    ("tokio::sync::broadcast::Receiver::drop", Role::Sink(Sink::Receiver(Channel::Broadcast))),
+    ("tokio::sync::broadcast::Sender::drop", Role::Sink(Sink::Sender(Channel::Broadcast))),
+    // tokio/src/runtime/task/join.rs, abort.rs; tokio/src/task/join_set.rs
+    ("tokio::runtime::task::join::JoinHandle::poll", Role::Leaf(Leaf::Join)),
+    ("tokio::runtime::task::join::JoinHandle::drop", Role::Sink(Sink::JoinHandle)),
+    ("tokio::runtime::task::abort::AbortHandle::drop", Role::Sink(Sink::JoinHandle)),
+    ("tokio::task::join_set::JoinSet::poll_join_next", Role::Leaf(Leaf::JoinSet)),
+    ("tokio::task::join_set::JoinSet::poll_join_next_with_id", Role::Leaf(Leaf::JoinSet)),
+    // tokio/src/time/sleep.rs, tokio/src/runtime/time/entry.rs
+    ("tokio::time::sleep::Sleep::poll", Role::Leaf(Leaf::Sleep)),
+    ("tokio::time::sleep::Sleep::poll_elapsed", Role::Leaf(Leaf::Sleep)),
+    ("tokio::runtime::time::entry::TimerEntry::drop", Role::Sink(Sink::Deregister)),
+    ("tokio::runtime::time::entry::TimerEntry::cancel", Role::Sink(Sink::Deregister)),
+    // tokio/src/runtime/io/registration.rs, scheduled_io.rs; tokio/src/io/poll_evented.rs
+    ("tokio::runtime::io::registration::Registration::poll_ready", Role::Leaf(Leaf::Io)),
+    ("tokio::runtime::io::registration::Registration::poll_read_ready", Role::Leaf(Leaf::Io)),
+    ("tokio::runtime::io::registration::Registration::poll_write_ready", Role::Leaf(Leaf::Io)),
+    ("tokio::runtime::io::scheduled_io::ScheduledIo::poll_readiness", Role::Leaf(Leaf::Io)),
+    ("tokio::runtime::io::scheduled_io::Readiness::poll", Role::Leaf(Leaf::Io)),
+    ("tokio::runtime::io::scheduled_io::Readiness::drop", Role::Sink(Sink::Deregister)),
+    ("tokio::runtime::io::registration::Registration::drop", Role::Sink(Sink::Deregister)),
+    ("tokio::runtime::io::registration::Registration::deregister", Role::Sink(Sink::Deregister)),
+    ("tokio::runtime::io::driver::Handle::deregister_source", Role::Sink(Sink::Deregister)),
+    ("tokio::io::poll_evented::PollEvented::drop", Role::Sink(Sink::Deregister)),
+    // tokio/src/task/yield_now.rs, tokio/src/runtime/context.rs
+    ("tokio::runtime::context::defer", Role::Leaf(Leaf::Yield)),
+    // tokio/src/runtime/task/waker.rs, tokio/src/runtime/park.rs
+    ("tokio::runtime::task::waker::wake_by_val", Role::Wake),
+    ("tokio::runtime::task::waker::wake_by_ref", Role::Wake),
+    ("tokio::runtime::task::raw::RawTask::remote_abort", Role::Wake),
+    ("tokio::runtime::park::wake", Role::Wake),
+    ("tokio::runtime::park::wake_by_ref", Role::Wake),
+    ("tokio::runtime::park::CachedParkThread::park", Role::Park),
+    ("tokio::runtime::park::Inner::park", Role::Park),
+    ("_Unwind_Resume", Role::ResumeUnwinding),
+    // tokio/src/macros/support.rs: the fair start of select!
+    ("tokio::macros::support::thread_rng_n", Role::Select),
+    ("tokio::runtime::context::thread_rng_n", Role::Select),
+    ("tokio::time::timeout::Timeout::poll", Role::Select),
+    ("futures_util::future::select::Select::poll", Role::Select),
+    ("futures_util::async_await::random::shuffle", Role::Select),
+    // tokio/src/future/maybe_done.rs, futures-util/src/future/maybe_done.rs
+    ("tokio::future::maybe_done::MaybeDone::poll", Role::Join),
+    ("futures_util::future::maybe_done::MaybeDone::poll", Role::Join),
+    // library/alloc/src/alloc.rs
+    ("__rustc::__rust_alloc", Role::Allocate),
+    ("__rust_alloc", Role::Allocate),
+    ("__rustc::__rust_alloc_zeroed", Role::AllocateZeroed),
+    ("__rust_alloc_zeroed", Role::AllocateZeroed),
+    ("__rustc::__rust_realloc", Role::Reallocate),
+    ("__rust_realloc", Role::Reallocate),
+    ("__rustc::__rust_dealloc", Role::Deallocate),
+    ("__rust_dealloc", Role::Deallocate),
+];
+
+/// Functions that do not come back.
+const PANICS: &[&str] = &["core::panicking::", "std::panicking::", "core::result::unwrap_failed", "core::option::"];
+
+/// What the function of this contract name means to a dry run.
+pub(super) fn role(function: &str) -> Option<Role> {
+    if let Some((_, role)) = ROLES.iter().find(|(name, _)| *name == function) {
+        return Some(*role);
+    }
+    if PANICS.iter().any(|prefix| function.starts_with(prefix)) {
+        return (function != "std::panicking::panicking").then_some(Role::Panic);
+    }
+    let last = function.rsplit("::").next().unwrap_or(function);
+    // `poll_unpin` and the like are provided by traits for every type: the poll that they call is the one to know.
+    let polls = last == "poll" || last.starts_with("poll_") && !last.ends_with("_unpin");
+    (polls && shown(function)).then_some(Role::Poll)
+}
+
+/// Whether a symbol of this (mangled) name can have a role: spares the demangling of most.
+pub(super) fn may_have_role(mangled: &str) -> bool {
+    ["tokio", "poll", "futures", "panick", "__rust_", "_Unwind_", "unwrap_failed", "option"]
+        .iter()
+        .any(|part| mangled.contains(part))
+}
+
+/// Which primitive a wait or hold on tokio's internal semaphore or notify belongs to, by the functions around it.
+#[rustfmt::skip]
+const PRIMITIVES: &[(&str, ResourceKind, Option<WaitMode>)] = &[
+    ("tokio::sync::barrier::", ResourceKind::TokioBarrier, Some(WaitMode::Notified)),
+    ("tokio::sync::once_cell::", ResourceKind::TokioOnceCell, None),
+    ("tokio::sync::mpsc::bounded::Sender::closed", ResourceKind::TokioMpsc, Some(WaitMode::Notified)),
+    ("tokio::sync::mpsc::bounded::Sender::", ResourceKind::TokioMpsc, Some(WaitMode::Send)),
+    ("tokio::sync::mpsc::bounded::Permit", ResourceKind::TokioMpsc, None),
+    ("tokio::sync::mpsc::bounded::OwnedPermit", ResourceKind::TokioMpsc, None),
+    ("tokio::sync::mpsc::bounded::reserve_inner", ResourceKind::TokioMpsc, Some(WaitMode::Send)),
+    ("tokio::sync::watch::Sender::closed", ResourceKind::TokioWatch, Some(WaitMode::Notified)),
+    ("tokio::sync::watch::", ResourceKind::TokioWatch, Some(WaitMode::Receive)),
+    ("tokio::sync::broadcast::", ResourceKind::TokioBroadcast, Some(WaitMode::Receive)),
+    ("tokio::sync::mutex::", ResourceKind::TokioMutex, None),
+    ("tokio::sync::rwlock::", ResourceKind::TokioRwLock, None),
+    ("tokio::sync::semaphore::", ResourceKind::TokioSemaphore, None),
+];
+
+/// The first primitive that any of `functions` (contract names) belongs to, in the table's order.
+pub(super) fn primitive<'a>(
+    functions: &(impl Iterator<Item = &'a str> + Clone),
+) -> Option<(ResourceKind, Option<WaitMode>)> {
+    PRIMITIVES
+        .iter()
+        .find(|(prefix, ..)| functions.clone().any(|function| function.starts_with(prefix)))
+        .map(|(_, kind, mode)| (kind.clone(), *mode))
+}
+
+/// Where a kind stands in the order above: two readings of one address settle on the more telling one.
+pub(super) fn specificity(kind: &ResourceKind) -> usize {
+    PRIMITIVES.iter().rev().position(|(_, known, _)| known == kind).map_or(0, |place| place + 1)
+}
+
+/// Plumbing that users do not want to see in an await stack.
+const PLUMBING: &[&str] = &[
+    "core::",
+    "std::",
+    "alloc::",
+    "__rust",
+    "tokio::runtime::",
+    "tokio::macros::",
+    "tokio::task::coop::",
+    "tokio::task::task_local::",
+    "tokio::future::",
+    "tokio::sync::batch_semaphore::",
+    "tokio::sync::notify::NotifiedProject",
+    "tokio::sync::mpsc::chan::",
+    "tokio::loom::",
+    "tokio::trace::",
+    "futures_core::",
+    "futures_util::future::poll_fn::",
+    "futures_util::future::maybe_done::",
+    "futures_util::future::future::map",
+    "pin_project",
+];
+
+/// Whether a function belongs into the await stacks that users see.
+pub(super) fn shown(function: &str) -> bool {
+    !PLUMBING.iter().any(|prefix| function.starts_with(prefix))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_declared_name_is_found_under_its_own_role() {
+        for (name, expected) in ROLES {
+            assert_eq!(role(name), Some(*expected), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_cheap_filter_passes_every_declared_name() {
+        for (name, _) in ROLES {
+            assert!(may_have_role(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_more_telling_kind_wins() {
+        assert!(specificity(&ResourceKind::TokioOnceCell) > specificity(&ResourceKind::TokioSemaphore));
+        assert!(specificity(&ResourceKind::TokioMutex) > specificity(&ResourceKind::TokioBatchSemaphore));
+    }
+
+    #[test]
+    fn a_send_is_told_from_a_lock() {
+        let around = ["app::produce", "tokio::sync::mpsc::bounded::Sender::send"];
+        assert_eq!(primitive(&around.into_iter()), Some((ResourceKind::TokioMpsc, Some(WaitMode::Send))));
+    }
+}

@@ -1,0 +1,114 @@
+//! The target's code as dry runs need it: which function means what, where functions begin, and which frames a call site
+//! lies in. Learned once; code does not change.
+
+use std::{cell::RefCell, sync::Arc};
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::classify::{self, Role};
+use crate::{
+    debuginfo::{Module, SymbolKind, name},
+    dryrun::CodeCache,
+    model::Frame,
+    target::Memory,
+};
+
+/// One frame of a call site, inlined ones included.
+#[derive(Clone, Debug)]
+pub(super) struct SiteFrame {
+    /// As users see it.
+    pub(super) frame: Frame,
+    /// The demangled name in full, which tells types.
+    pub(super) raw: Arc<str>,
+}
+
+/// See the module's text.
+pub(super) struct Code {
+    roles: FxHashMap<u64, Role>,
+    functions: FxHashSet<u64>,
+    externals: FxHashMap<u64, String>,
+    sites: RefCell<FxHashMap<u64, Arc<[SiteFrame]>>>,
+    /// `Semaphore::release(&self, permits)`, where it was not inlined away.
+    pub(super) release: Option<u64>,
+    /// Decoded instructions, shared by all dry runs.
+    pub(super) cache: CodeCache,
+}
+
+impl Code {
+    pub(super) fn learn(modules: &[Module], memory: &dyn Memory) -> Self {
+        let executable = modules.iter().flat_map(|module| module.executable_ranges().iter().cloned()).collect();
+        let mut code = Self {
+            roles: FxHashMap::default(),
+            functions: FxHashSet::default(),
+            externals: FxHashMap::default(),
+            sites: RefCell::default(),
+            release: None,
+            // Only what belongs to a module is code; a call of a C library function is modelled, never run.
+            cache: CodeCache::within(executable),
+        };
+        for module in modules {
+            code.learn_module(module, memory);
+        }
+        code
+    }
+
+    fn learn_module(&mut self, module: &Module, memory: &dyn Memory) {
+        for symbol in module.symbols().filter(|symbol| symbol.kind == SymbolKind::Text) {
+            self.functions.insert(symbol.address);
+            if !classify::may_have_role(symbol.name) {
+                continue;
+            }
+            let function = name::function(symbol.name);
+            if function == "tokio::sync::batch_semaphore::Semaphore::release" {
+                self.release = Some(symbol.address);
+            }
+            if let Some(role) = classify::role(&function) {
+                self.roles.insert(symbol.address, role);
+            }
+        }
+        // A call that leaves the module goes through a slot; what stands in the slot now is where it goes.
+        for (slot, symbol) in module.relocated_slots() {
+            if let Ok(address) = memory.read_u64(slot)
+                && !module.contains(address)
+            {
+                self.externals.insert(address, symbol.split('@').next().unwrap_or(symbol).to_owned());
+            }
+        }
+    }
+
+    /// What a call to `address` means.
+    pub(super) fn role(&self, address: u64) -> Option<Role> {
+        self.roles.get(&address).copied()
+    }
+
+    /// The imported function at `address`.
+    pub(super) fn external(&self, address: u64) -> Option<&str> {
+        self.externals.get(&address).map(String::as_str)
+    }
+
+    /// Whether a function begins at `address`.
+    pub(super) fn is_function(&self, address: u64) -> bool {
+        self.functions.contains(&address) || self.externals.contains_key(&address)
+    }
+
+    /// The frames that the call instruction at `site` lies in, outermost first.
+    pub(super) fn frames(&self, modules: &[Module], site: u64) -> Arc<[SiteFrame]> {
+        if let Some(known) = self.sites.borrow().get(&site) {
+            return Arc::clone(known);
+        }
+        let frames: Arc<[SiteFrame]> = modules
+            .iter()
+            .find(|module| module.contains(site))
+            .map(|module| module.source_frames(site))
+            .unwrap_or_default()
+            .into_iter()
+            .rev()
+            .map(|frame| SiteFrame {
+                frame: Frame { function: frame.function.into(), file: frame.file.map(Into::into), line: frame.line },
+                raw: frame.raw.into(),
+            })
+            .collect();
+        self.sites.borrow_mut().insert(site, Arc::clone(&frames));
+        frames
+    }
+}

@@ -1,0 +1,68 @@
+//! Task headers in the target's memory.
+//!
+//! Source: `Header` in tokio/src/runtime/task/core.rs, `repr(C)`, 1.28 to 1.54: state at 0, queue link at 8, vtable at 16,
+//! id of the owning list at 24. The scan needs nothing but that: it finds the tasks of every runtime and `LocalSet`.
+
+use rustc_hash::FxHashMap;
+
+use super::{state::StateWord, vtables::TaskVtable};
+use crate::target::{LiveMemory, Memory};
+
+const VTABLE: u64 = 16;
+const OWNER: u64 = 24;
+
+/// A header as it was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Header {
+    /// Its address.
+    pub(super) address: u64,
+    /// `Header::state`.
+    pub(super) state: StateWord,
+    /// Address of its vtable.
+    pub(super) vtable: u64,
+    /// Id of the list that owns it; 0 for work of the blocking pool.
+    pub(super) owner: u64,
+}
+
+impl Header {
+    /// Reads the header at `address` from what the target has there now; `None` where it is none (any more).
+    pub(super) fn read_now(memory: &LiveMemory, address: u64, vtables: &FxHashMap<u64, TaskVtable>) -> Option<Self> {
+        let mut bytes = [0; 32];
+        memory.read_now(address, &mut bytes).ok()?;
+        Self::from_bytes(address, &bytes, vtables)
+    }
+
+    /// Reads the header at `address` from the view.
+    pub(super) fn read(memory: &dyn Memory, address: u64, vtables: &FxHashMap<u64, TaskVtable>) -> Option<Self> {
+        let mut bytes = [0; 32];
+        memory.read(address, &mut bytes).ok()?;
+        Self::from_bytes(address, &bytes, vtables)
+    }
+
+    fn from_bytes(address: u64, bytes: &[u8; 32], vtables: &FxHashMap<u64, TaskVtable>) -> Option<Self> {
+        let word = |at: u64| {
+            let at = at as usize;
+            u64::from_le_bytes(std::array::from_fn(|index| bytes[at + index]))
+        };
+        let header = Self { address, state: StateWord(word(0)), vtable: word(VTABLE), owner: word(OWNER) };
+        (vtables.contains_key(&header.vtable) && header.state.plausible()).then_some(header)
+    }
+}
+
+/// Every header in the target's private memory, by address.
+pub(super) fn scan(memory: &LiveMemory, vtables: &FxHashMap<u64, TaskVtable>) -> Vec<Header> {
+    let Some((low, high)) = vtables.keys().copied().min().zip(vtables.keys().copied().max()) else { return Vec::new() };
+    let mut candidates = Vec::new();
+    for mapping in memory.mappings().iter().filter(|mapping| mapping.write && mapping.is_anonymous()) {
+        memory.scan(mapping.range.clone(), |start, bytes| {
+            for (index, word) in bytes.as_chunks::<8>().0.iter().enumerate() {
+                let word = u64::from_le_bytes(*word);
+                // Two comparisons settle almost every word of the heap.
+                if (low..=high).contains(&word) && vtables.contains_key(&word) {
+                    candidates.push((start + index as u64 * 8).wrapping_sub(VTABLE));
+                }
+            }
+        });
+    }
+    candidates.into_iter().filter_map(|address| Header::read(memory, address, vtables)).collect()
+}

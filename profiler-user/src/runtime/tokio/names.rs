@@ -1,0 +1,96 @@
+//! The type of a task's future, from whatever the binary still says.
+//!
+//! | binary | where the type is |
+//! |---|---|
+//! | type DWARF | template parameters of `raw::poll<T, S>` |
+//! | v0 mangling | the symbol `raw::poll::<T, S>` itself |
+//! | legacy mangling | the destructor calls `drop_in_place<Cell<T, S>>` or the like, whose symbol names it |
+
+use std::sync::Arc;
+
+use crate::debuginfo::{Module, name};
+
+/// The future's type, by what the poll function itself says.
+pub(super) fn of_poll(module: &Module, poll: u64) -> Option<Arc<str>> {
+    if let Some(symbol) = module.symbol_at(poll) {
+        let full = format!("{:#}", rustc_demangle::demangle(symbol.name));
+        if let Some(arguments) = full.split_once("raw::poll::<").map(|(_, rest)| rest) {
+            return Some(name::type_name(first_argument(arguments)).into());
+        }
+    }
+    let subprogram = module.subprogram_at(poll)?;
+    subprogram.template_types.first().map(|future| name::type_name(future).into())
+}
+
+/// Types around a future that a destructor's symbol can name, outermost first: the future is their first argument.
+const AROUND: &[&str] = &[
+    "tokio::runtime::task::core::Cell<",
+    "tokio::runtime::task::core::CoreStage<",
+    "tokio::runtime::task::core::Stage<",
+    "tokio::runtime::task::core::Core<",
+];
+
+/// The future's type, by the functions that its destructor called, outermost first.
+pub(super) fn of_destructor(modules: &[Module], functions: &[u64]) -> Option<Arc<str>> {
+    let names: Vec<String> = functions
+        .iter()
+        .filter_map(|address| {
+            let symbol = modules.iter().find_map(|module| module.symbol_at(*address))?;
+            Some(format!("{:#}", rustc_demangle::demangle(symbol.name)))
+        })
+        .collect();
+    names
+        .iter()
+        .find_map(|name| AROUND.iter().find_map(|around| name.split_once(around)).map(|(_, rest)| first_argument(rest)))
+        .or_else(|| names.iter().find_map(|name| dropped_type(name)).filter(|dropped| is_coroutine(dropped)))
+        .map(|future| name::type_name(future).into())
+}
+
+/// `X` of `core::ptr::drop_in_place<X>`, in either mangling's spelling.
+pub(super) fn dropped_type(full: &str) -> Option<&str> {
+    let rest = full.strip_prefix("core::ptr::drop_in_place")?;
+    Some(first_argument(rest.strip_prefix("::<").or_else(|| rest.strip_prefix('<'))?))
+}
+
+/// Whether a type's full name is that of an async fn's or block's future.
+pub(super) fn is_coroutine(full: &str) -> bool {
+    full.ends_with("{{closure}}") || full.contains("{async_") || full.ends_with("{closure#0}")
+}
+
+/// The first generic argument of a list that has just been opened.
+fn first_argument(list: &str) -> &str {
+    let mut depth = 0_i32;
+    let mut previous = ' ';
+    for (at, character) in list.char_indices() {
+        match character {
+            '<' | '(' | '[' | '{' => depth += 1,
+            // `->` of a function type closes nothing.
+            '>' if previous == '-' => {}
+            '>' | ')' | ']' | '}' if depth > 0 => depth -= 1,
+            '>' | ',' if depth == 0 => return list[..at].trim(),
+            _ => {}
+        }
+        previous = character;
+    }
+    list.trim()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_argument_ends_where_its_list_does() {
+        assert_eq!(first_argument("a::B<c, d>, e>"), "a::B<c, d>");
+        assert_eq!(first_argument("app::f::{{closure}},alloc::sync::Arc<x>>"), "app::f::{{closure}}");
+        assert_eq!(first_argument("fn(u8) -> u8>"), "fn(u8) -> u8");
+        assert_eq!(first_argument("(a, b)>>"), "(a, b)");
+    }
+
+    #[test]
+    fn drops_name_what_they_drop() {
+        assert_eq!(dropped_type("core::ptr::drop_in_place<app::f::{{closure}}>"), Some("app::f::{{closure}}"));
+        assert_eq!(dropped_type("core::ptr::drop_in_place::<app::f::{closure#0}>"), Some("app::f::{closure#0}"));
+        assert_eq!(dropped_type("app::f"), None);
+    }
+}

@@ -1,0 +1,333 @@
+//! The dry run of a task's `poll`: which leaf futures it reaches, and by which calls.
+
+use super::{
+    classify::{Leaf, Role},
+    code::Code,
+    heap::Header,
+    policy::Policy,
+    state::NOTIFIED,
+    vtables::TaskVtable,
+};
+use crate::{
+    debuginfo::FrameRegisters,
+    dryrun::{Action, Atomic, CallFrame, Hooks, Limits, Machine, Outcome, Reg, Transfer},
+    target::Memory,
+};
+
+/// Words of a leaf future that are looked at, counted from its start.
+const LEAF_WORDS: usize = 12;
+/// Atomic accesses of a leaf that are kept: its resource is touched first.
+const LEAF_ATOMICS: usize = 8;
+/// More leaves than a task is shown with.
+const MAX_HITS: usize = 512;
+
+/// One call on the way to a leaf.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Step {
+    /// Tells this invocation of the calling function from all others of the run.
+    pub(super) invocation: u64,
+    /// Address of the call instruction.
+    pub(super) site: u64,
+}
+
+/// A leaf that was reached.
+#[derive(Clone, Debug)]
+pub(super) struct Hit {
+    /// The calls that led to it, outermost first.
+    pub(super) path: Vec<Step>,
+    /// Which, or `None` for a poll function that polls nothing itself.
+    pub(super) leaf: Option<Leaf>,
+    /// Entry of the function that was called.
+    pub(super) function: u64,
+    /// `self`: the future's address.
+    pub(super) this: u64,
+    /// The future's first words; shorter where they could not be read.
+    pub(super) words: Vec<u64>,
+    /// Its first atomic accesses.
+    pub(super) atomics: Vec<Atomic>,
+}
+
+/// What a dry poll has shown.
+#[derive(Debug)]
+pub(super) struct Polled {
+    pub(super) hits: Vec<Hit>,
+    /// Invocations that chose between their children by `select!` or a timeout.
+    pub(super) selects: Vec<u64>,
+    /// Invocations that wait for all their children.
+    pub(super) joins: Vec<u64>,
+    /// Why it is not the whole truth.
+    pub(super) incomplete: Option<String>,
+    /// The deepest call before any hit, for a task whose leaf was inlined: where it was made from tells the leaf.
+    pub(super) deepest_call: Vec<Step>,
+}
+
+/// Polls the task at `header` over a copy-on-write view. With `first_only` the run ends at the first leaf: what comes
+/// after it in a task that has been woken is future, not present. `observe` sees the machine at the first leaf.
+pub(super) fn run(
+    code: &Code,
+    memory: &dyn Memory,
+    vtable: &TaskVtable,
+    header: &Header,
+    fs_base: u64,
+    first_only: bool,
+    observe: &mut dyn FnMut(&Machine<'_>),
+) -> Polled {
+    let mut machine = Machine::with_code_cache(memory, Limits::default(), &code.cache);
+    machine.set_fs_base(fs_base);
+    // A poll begins with the transition notified → running.
+    machine.write_u64(header.address, header.state.0 | NOTIFIED);
+    let mut hooks = PollHooks { observe: Some(observe), ..PollHooks::new(code, first_only) };
+    let outcome = machine.call(vtable.poll, &[header.address], &mut hooks);
+    hooks.finish(&outcome)
+}
+
+/// Goes on from a frame that polls a root future between parks, until it parks again.
+pub(super) fn resume(code: &Code, memory: &dyn Memory, frame: &FrameRegisters, fs_base: u64) -> Polled {
+    let mut machine = machine_at(code, memory, frame, fs_base);
+    let mut hooks = PollHooks { parking: true, ..PollHooks::new(code, false) };
+    let outcome = machine.resume(&mut hooks);
+    hooks.finish(&outcome)
+}
+
+/// A machine that stands where `frame` goes on.
+pub(super) fn machine_at<'m>(
+    code: &'m Code,
+    memory: &'m dyn Memory,
+    frame: &FrameRegisters,
+    fs_base: u64,
+) -> Machine<'m> {
+    let mut machine = Machine::with_code_cache(memory, Limits::default(), &code.cache);
+    machine.set_fs_base(fs_base);
+    for (reg, value) in DWARF_ORDER.into_iter().zip(frame.values) {
+        machine.set_reg(reg, value);
+    }
+    machine.set_ip(frame.ip);
+    // The frame itself: what it would return to is never reached.
+    machine.set_frames(vec![CallFrame { call_site: None, function: frame.ip, return_address: 0, sp_at_entry: 0 }]);
+    machine
+}
+
+/// Registers by their DWARF numbers.
+const DWARF_ORDER: [Reg; 16] = [
+    Reg::Rax,
+    Reg::Rdx,
+    Reg::Rcx,
+    Reg::Rbx,
+    Reg::Rsi,
+    Reg::Rdi,
+    Reg::Rbp,
+    Reg::Rsp,
+    Reg::R8,
+    Reg::R9,
+    Reg::R10,
+    Reg::R11,
+    Reg::R12,
+    Reg::R13,
+    Reg::R14,
+    Reg::R15,
+];
+
+/// A poll function that is being run.
+struct OpenPoll {
+    depth: usize,
+    hits_before: usize,
+    hit: Hit,
+}
+
+struct PollHooks<'c> {
+    policy: Policy<'c>,
+    observe: Option<&'c mut dyn FnMut(&Machine<'_>)>,
+    /// The invocation number of each frame on the machine's call stack.
+    invocations: Vec<u64>,
+    next: u64,
+    polls: Vec<OpenPoll>,
+    /// Depth of the deepest call so far.
+    deepest: usize,
+    /// The leaf that is being run: its frame's depth.
+    inside: Option<usize>,
+    first_only: bool,
+    /// A `block_on` is run: its end is to go to wait again.
+    parking: bool,
+    /// It has.
+    parked: bool,
+    polled: Polled,
+}
+
+impl<'c> PollHooks<'c> {
+    fn new(code: &'c Code, first_only: bool) -> Self {
+        Self {
+            policy: Policy::new(code),
+            observe: None,
+            invocations: vec![0],
+            next: 1,
+            polls: Vec::new(),
+            deepest: 0,
+            inside: None,
+            first_only,
+            parking: false,
+            parked: false,
+            polled: Polled {
+                hits: Vec::new(),
+                selects: Vec::new(),
+                joins: Vec::new(),
+                incomplete: None,
+                deepest_call: Vec::new(),
+            },
+        }
+    }
+
+    fn finish(self, outcome: &Outcome) -> Polled {
+        let mut polled = self.polled;
+        polled.incomplete = match outcome {
+            Outcome::Returned { .. } => None,
+            Outcome::Stopped if self.parked => None,
+            Outcome::Stopped if self.first_only => Some("woken: shown where it waited last".into()),
+            Outcome::Stopped => Some(format!("more than {MAX_HITS} futures are awaited at once")),
+            Outcome::Unknown(unknown) => Some(unknown.to_string()),
+        };
+        polled
+    }
+
+    fn path(&self, m: &Machine<'_>) -> Vec<Step> {
+        let frames = m.frames();
+        frames
+            .iter()
+            .skip(1)
+            .map(|frame| frame.call_site)
+            .chain([Some(m.ip())])
+            .zip(&self.invocations)
+            .filter_map(|(site, invocation)| Some(Step { invocation: *invocation, site: site? }))
+            .collect()
+    }
+
+    fn hit(&self, m: &Machine<'_>, function: u64, leaf: Option<Leaf>) -> Hit {
+        let this = receiver(m, self.policy.code);
+        let words = (0..LEAF_WORDS as u64).map_while(|index| m.read_u64(this.wrapping_add(index * 8)).ok()).collect();
+        Hit { path: self.path(m), leaf, function, this, words, atomics: Vec::new() }
+    }
+}
+
+/// `self` of a poll function that is being called: its first argument, or its second where the first is the place for a
+/// result too large for registers. The argument behind it tells: it is the `Context`.
+fn receiver(m: &Machine<'_>, code: &Code) -> u64 {
+    let argument = |reg| m.reg(reg).unwrap_or(0);
+    if !is_context(m, code, argument(Reg::Rsi)) && is_context(m, code, argument(Reg::Rdx)) {
+        argument(Reg::Rsi)
+    } else {
+        argument(Reg::Rdi)
+    }
+}
+
+/// Whether the function that is being called is given a `Context`, as a poll function is.
+fn takes_context(m: &Machine<'_>, code: &Code) -> bool {
+    [Reg::Rsi, Reg::Rdx].into_iter().any(|reg| m.reg(reg).is_some_and(|address| is_context(m, code, address)))
+}
+
+/// Whether a `Context` stands at `address`: it begins with a reference to a `Waker`, of which one word points at a vtable
+/// of four functions (library/core/src/task/wake.rs; field order is the compiler's).
+fn is_context(m: &Machine<'_>, code: &Code, address: u64) -> bool {
+    let Ok(waker) = m.read_u64(address) else { return false };
+    [waker, waker.wrapping_add(8)].into_iter().any(|word| {
+        m.read_u64(word).is_ok_and(|vtable| {
+            (0..4).all(|entry| {
+                m.read_u64(vtable.wrapping_add(entry * 8)).is_ok_and(|function| code.is_function(function))
+            })
+        })
+    })
+}
+
+impl Hooks for PollHooks<'_> {
+    fn on_call(&mut self, m: &mut Machine<'_>, target: u64, how: Transfer) -> Action {
+        let depth = m.frames().len();
+        self.invocations.truncate(depth);
+        let caller = self.invocations.last().copied().unwrap_or(0);
+        let role = self.policy.code.role(target);
+        // A root that waits again: its loop has come to the park function, or to the system call inside it.
+        if role == Some(Role::Park)
+            || (self.parking && self.inside.is_none() && self.policy.code.external(target) == Some("syscall"))
+        {
+            self.parked = true;
+            return Action::Stop;
+        }
+        let action = self.policy.on_call(m, target, role);
+        if self.inside.is_none() {
+            match role {
+                Some(Role::Select) => self.polled.selects.push(caller),
+                Some(Role::Join) => self.polled.joins.push(caller),
+                _ => {}
+            }
+            if self.polled.hits.is_empty() && depth > self.deepest {
+                self.deepest = depth;
+                self.polled.deepest_call = self.path(m);
+            }
+        }
+        if action != Action::Continue {
+            return action;
+        }
+        // The frame that this call opens stands at `depth`; a tail jump keeps the frame that it leaves.
+        let opened = if how == Transfer::Call { depth } else { depth - 1 };
+        if how == Transfer::Call {
+            self.invocations.push(self.next);
+            self.next += 1;
+        }
+        // What polls is a frame of its own for its children, whether it was called or jumped to.
+        if role == Some(Role::Select) {
+            self.polled.selects.extend(self.invocations.get(opened));
+        }
+        if self.inside.is_none() {
+            match role {
+                Some(Role::Leaf(leaf)) => {
+                    if self.polled.hits.len() >= MAX_HITS {
+                        return Action::Stop;
+                    }
+                    if let Some(observe) = self.observe.take() {
+                        observe(m);
+                    }
+                    let hit = self.hit(m, target, Some(leaf));
+                    self.polled.hits.push(hit);
+                    self.inside = Some(opened);
+                }
+                Some(Role::Poll) if takes_context(m, self.policy.code) => {
+                    let hit = self.hit(m, target, None);
+                    self.polls.push(OpenPoll { depth: opened, hits_before: self.polled.hits.len(), hit });
+                }
+                _ => {}
+            }
+        }
+        Action::Continue
+    }
+
+    fn is_function(&self, address: u64) -> bool {
+        self.policy.code.is_function(address)
+    }
+
+    fn on_return(&mut self, m: &mut Machine<'_>, _frame: &CallFrame) -> Action {
+        let depth = m.frames().len() - 1;
+        self.invocations.truncate(depth);
+        if self.inside == Some(depth) {
+            self.inside = None;
+            if self.first_only {
+                return Action::Stop;
+            }
+        }
+        while let Some(open) = self.polls.pop_if(|open| open.depth >= depth) {
+            // It polled nothing: it is a leaf itself, one that no table knows.
+            if self.inside.is_none() && self.polled.hits.len() == open.hits_before {
+                self.polled.hits.push(open.hit);
+                if self.first_only {
+                    return Action::Stop;
+                }
+            }
+        }
+        Action::Continue
+    }
+
+    fn on_atomic(&mut self, _m: &mut Machine<'_>, access: &Atomic) {
+        if self.inside.is_some()
+            && let Some(hit) = self.polled.hits.last_mut()
+            && hit.atomics.len() < LEAF_ATOMICS
+        {
+            hit.atomics.push(*access);
+        }
+    }
+}

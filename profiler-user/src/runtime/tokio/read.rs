@@ -1,0 +1,361 @@
+//! One read of all that tokio has in a process.
+
+use std::sync::Arc;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::{
+    classify::Leaf,
+    code::Code,
+    context,
+    heap::{self, Header},
+    holds::{self, Dropped},
+    kinds, names,
+    poll::{self, Polled},
+    resources,
+    roots::{self, Root},
+    strands, threads,
+    vtables::{self, TaskVtable},
+    waits::{self, Missing},
+};
+use crate::{
+    debuginfo::{Module, RegisterUnwinder, name},
+    model::{
+        Coverage, Frame, Hold, PartyId, ResourceKey, ResourceKind, Runtime as RuntimeInstance, RuntimeKind, Snapshot,
+        Strand, Task, TaskState, ThreadRole, Wait,
+    },
+    runtime::{Runtime, ThreadContext, World},
+    target::{LiveMemory, Memory, thread_pointer},
+};
+
+/// Bytes of a task cell that are compared to see whether it changed while it was read, at most.
+const CELL_CHECKED: u64 = 64 << 10;
+
+/// Stands for a type that the binary does not name.
+const UNNAMED: &str = "(type not known)";
+
+/// What the semaphore waits of a task told.
+#[derive(Default)]
+struct SemaphoreWaits {
+    missing: Vec<Missing>,
+    available: Vec<(u64, u64)>,
+}
+
+/// Tokio, as it was found in a process' code.
+pub struct Tokio {
+    vtables: FxHashMap<u64, TaskVtable>,
+    deallocs: FxHashSet<u64>,
+    names: FxHashMap<u64, Arc<str>>,
+    /// By address of the runtime instance.
+    kinds: FxHashMap<u64, RuntimeKind>,
+    version: Option<String>,
+    code: Code,
+    unwinder: RegisterUnwinder,
+    tls_offset: Option<i64>,
+    context: Option<ThreadContext>,
+}
+
+/// A task as it was read, with what only the rest of the read needs.
+pub(super) struct ReadTask {
+    pub(super) task: Task,
+    /// Cell, from the header to its end.
+    pub(super) cell: std::ops::Range<u64>,
+    /// Semaphore waits of its strands.
+    pub(super) missing: Vec<Missing>,
+    /// Free permits of the semaphores that its polls touched, by the semaphore's address.
+    pub(super) available: Vec<(u64, u64)>,
+}
+
+impl Tokio {
+    /// Looks for tokio in `modules`; `None` where no task vtable is found.
+    pub fn find(modules: &[Module], memory: &dyn Memory) -> Option<Self> {
+        let mut vtables = FxHashMap::default();
+        let (mut names, mut version) = (FxHashMap::default(), None);
+        for module in modules {
+            let found = vtables::find(module, memory);
+            if found.is_empty() {
+                continue;
+            }
+            version = version.or_else(|| super::version::of(module));
+            for (address, vtable) in &found {
+                if let Some(name) = names::of_poll(module, vtable.poll) {
+                    names.insert(*address, name);
+                }
+            }
+            vtables.extend(found);
+        }
+        if vtables.is_empty() {
+            return None;
+        }
+        let deallocs = vtables.values().map(|vtable| vtable.dealloc).collect();
+        Some(Self {
+            vtables,
+            deallocs,
+            names,
+            kinds: FxHashMap::default(),
+            version,
+            code: Code::learn(modules, memory),
+            unwinder: RegisterUnwinder::new(modules),
+            tls_offset: modules.first().and_then(context::tls_offset),
+            context: None,
+        })
+    }
+
+    /// The root future that `root`'s thread waits in.
+    fn read_root(&self, world: &World<'_>, root: &Root<'_>) -> ReadTask {
+        let party = PartyId::BlockOn { tid: root.facts.tid };
+        let polled = root.poll(&self.code, world.memory);
+        let (mut strand, waits) = self.strands(world, &polled);
+        let dropped = root.drop(&self.code, world, &self.unwinder, &|address| self.deallocs.contains(&address));
+        let (name, unknown) = match dropped {
+            Some(dropped) => {
+                strand.holds = self.holds(world, &dropped, &polled, &strand);
+                (names::of_destructor(world.modules, &dropped.functions), dropped.incomplete)
+            }
+            None => (None, Some("what it holds: its thread's frame has no landing pad".into())),
+        };
+        let first = strand.walk().flat_map(|strand| &strand.frames).next().map(|frame| Arc::clone(&frame.function));
+        ReadTask {
+            task: Task {
+                party,
+                address: 0,
+                runtime: 0,
+                name: name.or(first).unwrap_or_else(|| UNNAMED.into()),
+                state: TaskState::Suspended,
+                since: None,
+                root: strand,
+                incomplete: polled.incomplete.or(unknown).map(Into::into),
+                unstable: false,
+                thread: Some(root.facts.tid),
+            },
+            cell: 0..0,
+            missing: waits.missing,
+            available: waits.available,
+        }
+    }
+
+    /// The strands that a dry poll has shown, and what its semaphore waits told on the way.
+    fn strands(&self, world: &World<'_>, polled: &Polled) -> (Strand, SemaphoreWaits) {
+        let mut waits = SemaphoreWaits::default();
+        let strand = strands::build(&self.code, world.modules, polled, |hit, functions| {
+            let leaf_name = || {
+                let symbol = world.module_at(hit.function).and_then(|module| module.symbol_at(hit.function));
+                let function = symbol.map(|symbol| name::function(symbol.name));
+                function.as_deref().and_then(|name| name.rsplit_once("::")).map_or(UNNAMED, |(ty, _)| ty).to_owned()
+            };
+            let wait = waits::read(hit, functions, world.memory, &self.vtables, leaf_name);
+            if hit.leaf == Some(Leaf::Acquire) {
+                waits.missing.extend(waits::missing(hit));
+                waits.available.extend(waits::available(hit, wait.resource.address));
+            }
+            Some(wait)
+        });
+        (strand, waits)
+    }
+
+    fn holds(&self, world: &World<'_>, dropped: &Dropped, polled: &Polled, strand: &Strand) -> Vec<Hold> {
+        let acquires = polled.hits.iter().filter(|hit| hit.leaf == Some(Leaf::Acquire));
+        let awaited: Vec<u64> = acquires.map(|hit| hit.this).collect();
+        resources::holds(&self.code, world.modules, dropped, &awaited, strand, &self.vtables, world.memory)
+    }
+
+    fn read_task(&mut self, world: &World<'_>, header: &Header, fs_base: u64) -> Option<ReadTask> {
+        let memory = world.memory;
+        let vtable = self.vtables.get(&header.vtable)?;
+        let party = waits::party(header, vtable, memory)?;
+        let cell = header.address..header.address + vtable.trailer_offset;
+        let mut state = header.state.task_state();
+        let mut waits = SemaphoreWaits::default();
+        let mut root = Strand::new(Vec::new());
+        let incomplete;
+        if state == TaskState::Running {
+            incomplete = Some("being polled while it was read".to_owned());
+        } else {
+            let scheduled = state == TaskState::Scheduled;
+            let mut context = self.context;
+            let polled = poll::run(&self.code, memory, vtable, header, fs_base, scheduled, &mut |machine| {
+                if let (None, Some(offset), PartyId::Task { id, .. }) = (context, self.tls_offset, party) {
+                    context = context::observe(machine, memory, fs_base, offset, id);
+                }
+            });
+            self.context = context;
+            (root, waits) = self.strands(world, &polled);
+            let is_dealloc = |address| self.deallocs.contains(&address);
+            let dropped = holds::run(&self.code, memory, vtable, header, fs_base, &is_dealloc);
+            root.holds = self.holds(world, &dropped, &polled, &root);
+            if !self.names.contains_key(&header.vtable)
+                && let Some(name) = names::of_destructor(world.modules, &dropped.functions)
+            {
+                self.names.insert(header.vtable, name);
+            }
+            incomplete = polled.incomplete.or(dropped.incomplete);
+            // All its permits have been assigned and the wake has not arrived yet.
+            if state == TaskState::Suspended && waits.missing.iter().any(|missing| missing.permits == 0) {
+                state = TaskState::Scheduled;
+            }
+        }
+        let name = self.names.get(&header.vtable).cloned().unwrap_or_else(|| UNNAMED.into());
+        Some(ReadTask {
+            task: Task {
+                party,
+                address: header.address,
+                runtime: 0,
+                name,
+                state,
+                since: None,
+                root,
+                incomplete: incomplete.map(Into::into),
+                unstable: !unchanged(memory, header, cell.clone(), &self.vtables),
+                thread: None,
+            },
+            cell,
+            missing: waits.missing,
+            available: waits.available,
+        })
+    }
+}
+
+impl Runtime for Tokio {
+    fn read(&mut self, world: &World<'_>, snapshot: &mut Snapshot) {
+        let headers = heap::scan(world.memory, &self.vtables);
+        let fs_base = any_thread_pointer(world);
+        if fs_base.is_none() {
+            snapshot.missing.push("thread-local storage was not found: polls that use it could not be followed".into());
+        }
+        let fs_base = fs_base.unwrap_or(0);
+        let mut seen = FxHashSet::default();
+        let mut tasks = Vec::new();
+        for header in headers.iter().filter(|header| header.owner != 0 && !header.state.is_complete()) {
+            if let Some(read) = self.read_task(world, header, fs_base)
+                && seen.insert(read.task.party)
+            {
+                tasks.push((read, header));
+            }
+        }
+        let mut runtimes: Vec<RuntimeInstance> = Vec::new();
+        let mut roots_read = Vec::new();
+        for (read, header) in &mut tasks {
+            let PartyId::Task { runtime, .. } = read.task.party else { continue };
+            let index = runtimes.iter().position(|known| known.address == runtime).unwrap_or_else(|| {
+                runtimes.push(RuntimeInstance {
+                    address: runtime,
+                    kind: *self.kinds.entry(runtime).or_insert_with(|| {
+                        let vtable = &self.vtables[&header.vtable];
+                        kinds::of(&self.code, world.modules, world.memory, vtable, header, fs_base)
+                    }),
+                    version: self.version.clone(),
+                    workers: Vec::new(),
+                });
+                runtimes.len() - 1
+            });
+            read.task.runtime = snapshot.runtimes.len() + index;
+        }
+        for root in roots::find(world, &self.unwinder) {
+            let mut read = self.read_root(world, &root);
+            let index = threads::runtime_of(world, &root, &runtimes).unwrap_or_else(|| {
+                // A runtime that has no task but the root.
+                runtimes.push(RuntimeInstance {
+                    address: 0,
+                    kind: RuntimeKind::Tokio,
+                    version: self.version.clone(),
+                    workers: Vec::new(),
+                });
+                runtimes.len() - 1
+            });
+            read.task.runtime = snapshot.runtimes.len() + index;
+            roots_read.push(read);
+        }
+        let running: FxHashMap<u64, PartyId> = tasks
+            .iter()
+            .filter(|(read, _)| read.task.state == TaskState::Running)
+            .map(|(read, _)| (read.task.address, read.task.party))
+            .collect();
+        let (described, polled_by) = threads::describe(world, &runtimes, &running, &self.vtables);
+        for thread in &described {
+            if let ThreadRole::Worker(index) = thread.role {
+                runtimes[index].workers.push(thread.tid);
+            }
+        }
+        for (read, _) in &mut tasks {
+            if let Some(tid) = polled_by.get(&read.task.party) {
+                read.task.thread = Some(*tid);
+                if let Some(thread) = described.iter().find(|thread| thread.tid == *tid) {
+                    threads::adopt_stack(&mut read.task, thread);
+                }
+            }
+        }
+        let mut read: Vec<ReadTask> = tasks.into_iter().map(|(read, _)| read).chain(roots_read).collect();
+        let resources = resources::read(&self.code, world.memory, &mut read, fs_base);
+        count(&read, &mut snapshot.coverage);
+        snapshot.runtimes.extend(runtimes);
+        snapshot.threads.extend(described);
+        snapshot.tasks.extend(read.into_iter().map(|read| read.task));
+        snapshot.resources.extend(resources);
+    }
+
+    fn thread_context(&self) -> Option<ThreadContext> {
+        self.context
+    }
+
+    fn describe(&self) -> String {
+        self.version.as_ref().map_or_else(|| "tokio".into(), |version| format!("tokio {version}"))
+    }
+}
+
+fn count(tasks: &[ReadTask], coverage: &mut Coverage) {
+    for read in tasks {
+        coverage.seen += 1;
+        if read.task.unstable {
+            coverage.unstable += 1;
+        } else if read.task.incomplete.is_some() && matches!(read.task.state, TaskState::Suspended | TaskState::Unknown)
+        {
+            coverage.unknown += 1;
+        } else {
+            coverage.decoded += 1;
+        }
+    }
+}
+
+/// Whether the cell is now as the view has it, so that what was read of it held at one moment.
+fn unchanged(
+    memory: &LiveMemory,
+    header: &Header,
+    cell: std::ops::Range<u64>,
+    vtables: &FxHashMap<u64, TaskVtable>,
+) -> bool {
+    let length = (cell.end - cell.start).min(CELL_CHECKED) as usize;
+    let (mut then, mut now) = (vec![0; length], vec![0; length]);
+    Header::read_now(memory, header.address, vtables) == Some(*header)
+        && memory.read(cell.start, &mut then).is_ok()
+        && memory.read_now(cell.start, &mut now).is_ok()
+        && then == now
+}
+
+/// The thread pointer of some thread, a runtime's worker where there is one: a poll reads the runtime's thread-local
+/// context.
+fn any_thread_pointer(world: &World<'_>) -> Option<u64> {
+    let mut threads: Vec<_> = world.threads.iter().collect();
+    let worker = |frames: &[Frame]| frames.iter().any(|frame| frame.function.starts_with("tokio::runtime::scheduler"));
+    threads.sort_by_key(|(.., frames)| !worker(frames));
+    threads.into_iter().find_map(|(facts, registers, _)| {
+        registers.and_then(|registers| registers.fs_base).or_else(|| {
+            let (sp, _) = facts.stack()?;
+            thread_pointer(world.memory, world.memory.mappings(), sp)
+        })
+    })
+}
+
+/// The key that a wait or hold on `kind` at `address` is known by.
+pub(super) fn key(kind: ResourceKind, address: u64) -> ResourceKey {
+    ResourceKey { kind, address }
+}
+
+/// All waits of a strand and those below, to be changed.
+pub(super) fn waits_mut(strand: &mut Strand, visit: &mut dyn FnMut(&mut Wait)) {
+    if let Some(wait) = &mut strand.wait {
+        visit(wait);
+    }
+    for child in &mut strand.children {
+        waits_mut(child, visit);
+    }
+}

@@ -1,0 +1,203 @@
+//! Holds and resources: what destructors gave back, whose it is, and how the queues stand.
+
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use super::{
+    classify::{self, Sink},
+    code::Code,
+    heap::Header,
+    holds::{Dropped, Given},
+    names, queue,
+    read::{ReadTask, key, waits_mut},
+    vtables::TaskVtable,
+};
+use crate::{
+    debuginfo::{Module, name},
+    model::{Frame, Hold, HoldHow, PartyId, QueueEntry, Resource, ResourceKey, ResourceKind, Strand},
+    target::Memory,
+};
+
+/// Permits of a lock for readers and one writer, unless it was made with fewer: `MAX_READS` in
+/// tokio/src/sync/rwlock.rs, 1.28 to 1.54.
+const RWLOCK_PERMITS: u64 = (u32::MAX >> 3) as u64;
+
+/// The holds that a destructor has shown. `awaited` are the queued acquires that the task's poll reaches.
+pub(super) fn holds(
+    code: &Code,
+    modules: &[Module],
+    dropped: &Dropped,
+    awaited: &[u64],
+    root: &Strand,
+    vtables: &FxHashMap<u64, TaskVtable>,
+    memory: &dyn Memory,
+) -> Vec<Hold> {
+    dropped
+        .given
+        .iter()
+        .filter_map(|given| {
+            let (functions, owner) = around(code, modules, given);
+            let primitive = classify::primitive(&functions.iter().rev().map(|function| &**function));
+            let (kind, how) = match given.sink {
+                Sink::Release | Sink::AddPermits => {
+                    let kind = primitive.map_or(ResourceKind::TokioBatchSemaphore, |(kind, _)| kind);
+                    let how = match given.within {
+                        None => HoldHow::Guard,
+                        Some(acquire) if awaited.contains(&acquire) => HoldHow::Reserved,
+                        Some(_) => HoldHow::AssignedUnpolled,
+                    };
+                    (kind, how)
+                }
+                Sink::Sender(channel) => (channel.kind(), HoldHow::Sender),
+                Sink::Receiver(channel) => (channel.kind(), HoldHow::Receiver),
+                Sink::JoinHandle => {
+                    // The handle of blocking work gives no power over a task.
+                    Header::read(memory, given.address, vtables).filter(|header| header.owner != 0)?;
+                    (ResourceKind::JoinHandle, HoldHow::JoinHandle)
+                }
+                Sink::AcquireDrop | Sink::Deregister => return None,
+            };
+            let site = owner.map(|function| site(function, root));
+            Some(Hold { resource: key(kind, given.address), how, amount: given.amount, site })
+        })
+        .collect()
+}
+
+/// The functions around a destructor's call, outermost first, and the innermost async function whose state it drops.
+fn around(code: &Code, modules: &[Module], given: &Given) -> (Vec<Arc<str>>, Option<Arc<str>>) {
+    let (mut functions, mut owner) = (Vec::new(), None);
+    for call in &given.path {
+        for frame in code.frames(modules, *call).iter() {
+            if let Some(dropped) = names::dropped_type(&frame.raw) {
+                let dropped_name: Arc<str> = name::type_name(dropped).into();
+                if names::is_coroutine(dropped) && classify::shown(&dropped_name) {
+                    owner = Some(Arc::clone(&dropped_name));
+                }
+                // The guard's own type tells the primitive where its drop was inlined.
+                functions.push(dropped_name);
+            }
+            functions.push(Arc::clone(&frame.frame.function));
+        }
+    }
+    (functions, owner)
+}
+
+/// The function that owns a hold, with the await point that it stands at now.
+fn site(function: Arc<str>, root: &Strand) -> Frame {
+    root.walk().flat_map(|strand| &strand.frames).find(|frame| frame.function == function).cloned().unwrap_or(Frame {
+        function,
+        file: None,
+        line: None,
+    })
+}
+
+/// Reads the queue of every semaphore that is waited for, settles each address on one kind, and places the waits.
+pub(super) fn read(code: &Code, memory: &dyn Memory, tasks: &mut [ReadTask], fs_base: u64) -> Vec<Resource> {
+    let kinds = settle_kinds(tasks);
+    let mut available = FxHashMap::default();
+    let mut waiter = FxHashMap::default();
+    let mut headers = FxHashMap::default();
+    for read in tasks.iter() {
+        available.extend(read.available.iter().copied());
+        headers.insert(read.task.address, read.task.party);
+        for missing in &read.missing {
+            waiter.insert(missing.address, read.task.party);
+        }
+    }
+    let mut resources: FxHashMap<u64, Resource> = FxHashMap::default();
+    let mut places: FxHashMap<u64, u32> = FxHashMap::default();
+    for address in semaphores(tasks) {
+        let queue = queue::run(code, memory, address, fs_base);
+        let paired = queue.waiters.len() == queue.wakers.len();
+        let entries = queue.waiters.iter().enumerate().map(|(place, (count, wants))| {
+            places.insert(*count, place as u32);
+            let by_waker = || paired.then(|| headers.get(&queue.wakers[place]).copied()).flatten();
+            let party = waiter.get(count).copied().or_else(by_waker).or_else(|| owner_of(tasks, *count));
+            QueueEntry { party, wants: Some(*wants) }
+        });
+        let queue_entries = entries.collect();
+        let kind = kinds.get(&address).cloned().unwrap_or(ResourceKind::TokioBatchSemaphore);
+        resources.insert(
+            address,
+            Resource {
+                permits: match kind {
+                    ResourceKind::TokioMutex | ResourceKind::TokioOnceCell => Some(1),
+                    ResourceKind::TokioRwLock => Some(RWLOCK_PERMITS),
+                    _ => None,
+                },
+                key: key(kind, address),
+                available: available.get(&address).copied(),
+                senders: None,
+                receivers: None,
+                queue: queue_entries,
+                queue_known: queue.complete,
+            },
+        );
+    }
+    for read in tasks {
+        let mut missing = read.missing.iter();
+        waits_mut(&mut read.task.root, &mut |wait| {
+            if resources.contains_key(&wait.resource.address) && wait.resource.kind != ResourceKind::JoinHandle {
+                wait.position = missing.next().and_then(|missing| places.get(&missing.address).copied());
+            }
+        });
+    }
+    let mut resources: Vec<Resource> = resources.into_values().collect();
+    resources.sort_by_key(|resource| resource.key.address);
+    resources
+}
+
+/// Addresses of the semaphores that strands wait for, each once.
+fn semaphores(tasks: &[ReadTask]) -> Vec<u64> {
+    let mut addresses: Vec<u64> = tasks
+        .iter()
+        .filter(|read| !read.missing.is_empty())
+        .flat_map(|read| read.task.root.waits())
+        .filter(|wait| is_semaphore(&wait.resource))
+        .map(|wait| wait.resource.address)
+        .collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses
+}
+
+fn is_semaphore(resource: &ResourceKey) -> bool {
+    resource.address != 0
+        && (resource.kind.is_permits()
+            || matches!(resource.kind, ResourceKind::TokioOnceCell | ResourceKind::TokioMpsc))
+}
+
+/// One address, one kind: a mutex seen through its bare semaphore is the mutex still.
+fn settle_kinds(tasks: &mut [ReadTask]) -> FxHashMap<u64, ResourceKind> {
+    let mut kinds: FxHashMap<u64, ResourceKind> = FxHashMap::default();
+    let mut offer = |resource: &ResourceKey| {
+        if is_semaphore(resource) {
+            let known = kinds.entry(resource.address).or_insert_with(|| resource.kind.clone());
+            if classify::specificity(&resource.kind) > classify::specificity(known) {
+                known.clone_from(&resource.kind);
+            }
+        }
+    };
+    for read in tasks.iter() {
+        read.task.root.waits().for_each(|wait| offer(&wait.resource));
+        read.task.root.all_holds().for_each(|hold| offer(&hold.resource));
+    }
+    let settle = |resource: &mut ResourceKey| {
+        if is_semaphore(resource)
+            && let Some(kind) = kinds.get(&resource.address)
+        {
+            resource.kind.clone_from(kind);
+        }
+    };
+    for read in tasks {
+        waits_mut(&mut read.task.root, &mut |wait| settle(&mut wait.resource));
+        read.task.root.holds.iter_mut().for_each(|hold| settle(&mut hold.resource));
+    }
+    kinds
+}
+
+/// The task whose cell contains `address`.
+fn owner_of(tasks: &[ReadTask], address: u64) -> Option<PartyId> {
+    tasks.iter().find(|read| read.cell.contains(&address)).map(|read| read.task.party)
+}

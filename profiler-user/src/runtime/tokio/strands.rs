@@ -1,0 +1,200 @@
+//! From the leaves that a dry poll reached to a task's strands: shared calls are the parent, and where the paths part, a
+//! strand begins for each.
+
+use std::sync::Arc;
+
+use super::{
+    classify::{self, Role},
+    code::{Code, SiteFrame},
+    poll::{Hit, Polled, Step},
+};
+use crate::{
+    debuginfo::Module,
+    model::{Fork, Frame, ResourceKey, ResourceKind, Strand, Wait, WaitMode},
+};
+
+/// One frame of a path, with what tells it from the same function called elsewhere.
+#[derive(Clone, Debug)]
+struct PathFrame {
+    invocation: u64,
+    site: SiteFrame,
+}
+
+impl PathFrame {
+    fn same_as(&self, other: &Self) -> bool {
+        self.invocation == other.invocation && self.site.frame == other.site.frame
+    }
+}
+
+/// Builds the strands of a task. `wait` reads what a hit waits for, given the functions around it.
+pub(super) fn build(
+    code: &Code,
+    modules: &[Module],
+    polled: &Polled,
+    mut wait: impl FnMut(&Hit, &[Arc<str>]) -> Option<Wait>,
+) -> Strand {
+    let mut leaves: Vec<(Vec<PathFrame>, Option<Wait>)> = polled
+        .hits
+        .iter()
+        .map(|hit| {
+            let path = expand(code, modules, &hit.path);
+            let functions: Vec<Arc<str>> = path.iter().map(|frame| Arc::clone(&frame.site.frame.function)).collect();
+            let wait = wait(hit, &functions);
+            (path, wait)
+        })
+        .collect();
+    if leaves.is_empty() {
+        let path = expand(code, modules, &polled.deepest_call);
+        let wait = inlined_leaf(&path);
+        leaves.push((path, wait));
+    }
+    let mut strand = tree(&leaves, 0, polled);
+    trim(&mut strand);
+    strand
+}
+
+/// What a task waits for whose leaf has no function of its own: the innermost poll function it was inlined from.
+fn inlined_leaf(path: &[PathFrame]) -> Option<Wait> {
+    let functions =
+        path.iter().rev().map(|frame| &*frame.site.frame.function).filter(|function| classify::shown(function));
+    let (leaf, _) = functions
+        .filter_map(|function| function.rsplit_once("::"))
+        .find(|(_, method)| *method == "poll" || method.starts_with("poll_"))?;
+    let resource = ResourceKey { kind: ResourceKind::Other(leaf.to_owned()), address: 0 };
+    Some(Wait { resource, mode: WaitMode::Unknown, position: None, target: None })
+}
+
+/// All frames of a path, inlined ones included, root first.
+fn expand(code: &Code, modules: &[Module], path: &[Step]) -> Vec<PathFrame> {
+    path.iter()
+        .flat_map(|step| {
+            let frames = code.frames(modules, step.site);
+            let invocation = step.invocation;
+            (0..frames.len()).map(move |index| PathFrame { invocation, site: frames[index].clone() })
+        })
+        .collect()
+}
+
+fn tree(leaves: &[(Vec<PathFrame>, Option<Wait>)], from: usize, polled: &Polled) -> Strand {
+    let first = &leaves[0].0;
+    let mut shared = first.len();
+    for (path, _) in &leaves[1..] {
+        let same = first.iter().zip(path).take_while(|(one, other)| one.same_as(other)).count();
+        shared = shared.min(same);
+    }
+    if leaves.len() > 1 {
+        shared = parting(&first[..shared], from);
+    }
+    let mut strand = Strand::new(shown(&first[from.min(shared)..shared]));
+    if let [(_, wait)] = leaves {
+        strand.wait.clone_from(wait);
+        return strand;
+    }
+    strand.fork = fork(leaves, shared, polled);
+    // Leaves that part here, in the order of their polls; neighbours that go on together stay together.
+    let mut start = 0;
+    while start < leaves.len() {
+        let head = leaves[start].0.get(shared);
+        let together = leaves[start + 1..]
+            .iter()
+            .take_while(|(path, _)| match (head, path.get(shared)) {
+                (Some(one), Some(other)) => one.same_as(other),
+                _ => false,
+            })
+            .count();
+        strand.children.push(tree(&leaves[start..=start + together], shared, polled));
+        start += together + 1;
+    }
+    strand
+}
+
+/// Where paths that share `frames` really part. The compiler may fold the calls of several branches into one, and then the
+/// branches share frames that are no longer their parent's: those behind the frame that forks.
+fn parting(frames: &[PathFrame], from: usize) -> usize {
+    let Some(last) = frames.last() else { return frames.len() };
+    let inlined = frames.iter().rposition(|frame| frame.invocation != last.invocation).map_or(0, |at| at + 1);
+    let start = inlined.max(from);
+    let by_name = |frame: &PathFrame| forks_by_name(&frame.site.frame) != Fork::Unknown;
+    // A macro's closure, which its line table gives to the macro's user: it is what `poll_fn` polls.
+    let poll_fn = |frame: &PathFrame| frame.site.frame.function.ends_with("poll_fn::PollFn::poll");
+    (start..frames.len())
+        .rev()
+        .find(|at| by_name(&frames[*at]) || *at > 0 && poll_fn(&frames[*at - 1]))
+        .map_or(frames.len(), |at| at + 1)
+}
+
+/// How the frame goes on in which the paths part.
+fn fork(leaves: &[(Vec<PathFrame>, Option<Wait>)], shared: usize, polled: &Polled) -> Fork {
+    // The paths part in the last shared frame's invocation, or in that of the first frame that differs.
+    let around = leaves.iter().flat_map(|(path, _)| path.get(shared.saturating_sub(1)..=shared).unwrap_or_default());
+    let mut fork = Fork::Unknown;
+    for frame in around {
+        let named = forks_by_name(&frame.site.frame);
+        if polled.joins.contains(&frame.invocation) || named == Fork::All {
+            return Fork::All;
+        }
+        if polled.selects.contains(&frame.invocation) || named == Fork::Any {
+            fork = Fork::Any;
+        }
+    }
+    fork
+}
+
+/// Files of the macros and combinators that fork, and how they go on (tokio 1.38 to 1.54, futures 0.3).
+#[rustfmt::skip]
+const FORKING_FILES: &[(&str, Fork)] = &[
+    ("macros/join.rs", Fork::All),
+    ("macros/try_join.rs", Fork::All),
+    ("async_await/join_mod.rs", Fork::All),
+    ("macros/select.rs", Fork::Any),
+    ("async_await/select_mod.rs", Fork::Any),
+];
+
+/// How a frame goes on by its function or the macro it comes from.
+fn forks_by_name(frame: &Frame) -> Fork {
+    match classify::role(&frame.function) {
+        Some(Role::Join) => return Fork::All,
+        Some(Role::Select) => return Fork::Any,
+        _ => {}
+    }
+    if frame.function.starts_with("futures_util::future::join") {
+        return Fork::All;
+    }
+    let file = frame.file.as_deref().unwrap_or_default();
+    FORKING_FILES.iter().find(|(name, _)| file.ends_with(name)).map_or(Fork::Unknown, |(_, fork)| *fork)
+}
+
+/// What users see of a stretch of frames: no plumbing, and a function once where it calls itself as a closure.
+fn shown(frames: &[PathFrame]) -> Vec<Frame> {
+    let mut shown: Vec<Frame> = Vec::new();
+    for frame in frames.iter().map(|frame| &frame.site.frame).filter(|frame| classify::shown(&frame.function)) {
+        match shown.last_mut() {
+            Some(last) if last.function == frame.function => {
+                // The closure of a macro carries the macro's line; the body's own line is what users wrote.
+                if frame.line.is_some() && !is_macro(frame) {
+                    *last = frame.clone();
+                }
+            }
+            _ => shown.push(frame.clone()),
+        }
+    }
+    shown
+}
+
+fn is_macro(frame: &Frame) -> bool {
+    frame.file.as_deref().is_some_and(|file| file.contains("/macros/") || file.contains("async_await/"))
+}
+
+/// A fork whose own frames are all plumbing, and whose only difference is inside a leaf, is no fork for users.
+fn trim(strand: &mut Strand) {
+    for child in &mut strand.children {
+        trim(child);
+    }
+    if let [only] = &mut strand.children[..] {
+        let only = std::mem::replace(only, Strand::new(Vec::new()));
+        strand.frames.extend(only.frames);
+        strand.wait = strand.wait.take().or(only.wait);
+        strand.fork = only.fork;
+        strand.children = only.children;
+    }
+}

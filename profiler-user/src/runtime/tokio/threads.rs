@@ -1,0 +1,149 @@
+//! What the target's threads are to its runtimes.
+
+use rustc_hash::FxHashMap;
+
+use super::{classify, heap::Header, roots::Root, vtables::TaskVtable};
+use crate::{
+    model::{PartyId, Runtime, Syscall, Task, TaskState, Thread, ThreadActivity, ThreadRole},
+    runtime::World,
+    target::{Memory, RunState, SyscallState, ThreadFacts},
+};
+
+/// Bytes of a thread's live stack that are searched for the task it polls and the runtime it serves.
+const STACK_SPAN: u64 = 64 << 10;
+
+/// Functions that tell what a thread does, by contract name (tokio/src/runtime, 1.38 to 1.54), and `core`'s park.
+const WORKER: &[&str] = &["tokio::runtime::scheduler::multi_thread::worker::run"];
+const BLOCKING_POOL: &[&str] = &["tokio::runtime::blocking::pool::Inner::run"];
+const BLOCK_ON: &[&str] = &[
+    "tokio::runtime::runtime::Runtime::block_on",
+    "tokio::runtime::handle::Handle::block_on",
+    "tokio::runtime::park::CachedParkThread::block_on",
+    "tokio::runtime::scheduler::current_thread::CoreGuard::block_on",
+    "tokio::runtime::scheduler::current_thread::CurrentThread::block_on",
+];
+const DRIVING: &[&str] = &["tokio::runtime::driver::Driver::park", "tokio::runtime::io::driver::Driver::turn"];
+const POLLING: &[&str] = &["tokio::runtime::task::harness::Harness::poll", "tokio::runtime::task::raw::poll"];
+
+/// What is on a thread's live stack.
+#[derive(Default)]
+struct StackContent {
+    running: Option<u64>,
+    runtime: Option<usize>,
+}
+
+/// Describes every thread; says of `running` tasks (by header) which thread polls them.
+pub(super) fn describe(
+    world: &World<'_>,
+    runtimes: &[Runtime],
+    running: &FxHashMap<u64, PartyId>,
+    vtables: &FxHashMap<u64, TaskVtable>,
+) -> (Vec<Thread>, FxHashMap<PartyId, i32>) {
+    let mut polled_by = FxHashMap::default();
+    let threads = world
+        .threads
+        .iter()
+        .map(|(facts, registers, frames)| {
+            let on = |names: &[&str]| frames.iter().any(|frame| names.contains(&&*frame.function));
+            let sp = registers.and_then(|registers| registers.frame.sp()).or_else(|| facts.stack().map(|(sp, _)| sp));
+            let content = sp.map(|sp| search(world, sp, runtimes, running, vtables)).unwrap_or_default();
+            let party = content.running.and_then(|header| running.get(&header)).copied();
+            if let Some(party) = party {
+                polled_by.insert(party, facts.tid);
+            }
+            let role = if on(WORKER) {
+                content.runtime.map_or(ThreadRole::Plain, ThreadRole::Worker)
+            } else if on(BLOCKING_POOL) {
+                ThreadRole::BlockingPool
+            } else if on(BLOCK_ON) {
+                ThreadRole::BlockOn
+            } else {
+                ThreadRole::Plain
+            };
+            Thread {
+                tid: facts.tid,
+                name: facts.name.clone(),
+                role,
+                activity: activity(facts, party, on(DRIVING), on(POLLING), role),
+                syscall: match facts.syscall {
+                    SyscallState::InSyscall { number, args, .. } => Some(Syscall { number, args }),
+                    _ => None,
+                },
+                frames: frames.clone(),
+                wait: None,
+                holds: Vec::new(),
+                // Locks on thread stacks are not read: what a thread holds is unknown.
+                holds_known: false,
+            }
+        })
+        .collect();
+    (threads, polled_by)
+}
+
+fn activity(
+    facts: &ThreadFacts,
+    party: Option<PartyId>,
+    driving: bool,
+    in_poll: bool,
+    role: ThreadRole,
+) -> ThreadActivity {
+    let blocked = matches!(facts.state, RunState::Sleeping) && facts.stack().is_some();
+    match (party, blocked) {
+        (Some(party), true) if !driving || in_poll => ThreadActivity::BlockedIn(party),
+        (Some(party), false) => ThreadActivity::Polling(party),
+        (_, true) if driving => ThreadActivity::Driving,
+        (_, true) if matches!(role, ThreadRole::Worker(_) | ThreadRole::BlockOn | ThreadRole::BlockingPool) => {
+            ThreadActivity::Parked
+        }
+        (_, true) => ThreadActivity::Blocked,
+        (None, false) if facts.state == RunState::Running => ThreadActivity::Running,
+        _ => ThreadActivity::Unknown,
+    }
+}
+
+/// Searches the live stack above `sp` for a running task's header and for a runtime's handle.
+fn search(
+    world: &World<'_>,
+    sp: u64,
+    runtimes: &[Runtime],
+    running: &FxHashMap<u64, PartyId>,
+    vtables: &FxHashMap<u64, TaskVtable>,
+) -> StackContent {
+    let end = world.memory.mappings().at(sp).map_or(sp, |mapping| mapping.range.end.min(sp + STACK_SPAN));
+    let mut bytes = vec![0; (end - sp) as usize];
+    if world.memory.read(sp, &mut bytes).is_err() {
+        return StackContent::default();
+    }
+    let mut content = StackContent::default();
+    let mut counts = vec![0_u32; runtimes.len()];
+    for word in bytes.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word)) {
+        // The innermost poll is the one that runs.
+        if content.running.is_none() && running.contains_key(&word) {
+            // Words on a stack outlive their meaning: the task must be running still.
+            let still = Header::read_now(world.memory, word, vtables).is_some_and(|header| header.state.is_running());
+            content.running = still.then_some(word);
+        }
+        if let Some(index) = runtimes.iter().position(|runtime| runtime.address == word && word != 0) {
+            counts[index] += 1;
+        }
+    }
+    content.runtime =
+        counts.iter().enumerate().filter(|(_, count)| **count > 0).max_by_key(|(_, count)| **count).map(|(at, _)| at);
+    content
+}
+
+/// The runtime that a thread in `block_on` serves.
+pub(super) fn runtime_of(world: &World<'_>, root: &Root<'_>, runtimes: &[Runtime]) -> Option<usize> {
+    let only = (runtimes.len() == 1).then_some(0);
+    search(world, root.frame.sp()?, runtimes, &FxHashMap::default(), &FxHashMap::default()).runtime.or(only)
+}
+
+/// Gives a task that is being polled the part of its thread's stack that lies inside the poll.
+pub(super) fn adopt_stack(task: &mut Task, thread: &Thread) {
+    let inside = thread.frames.iter().rposition(|frame| POLLING.contains(&&*frame.function)).map_or(0, |at| at + 1);
+    task.root.frames =
+        thread.frames[inside..].iter().filter(|frame| classify::shown(&frame.function)).cloned().collect();
+    if matches!(thread.activity, ThreadActivity::BlockedIn(party) if party == task.party) {
+        task.state = TaskState::Blocked;
+    }
+}
