@@ -1,5 +1,16 @@
 //! One attachment to one target: cadence of snapshots, fusion with events, identity over time.
 
+mod attached;
+mod candidates;
+mod error;
+mod history;
+mod inspector;
+mod options;
+mod stacks;
 mod view;
 
+pub use attached::Session;
+pub use candidates::{Candidate, candidates};
+pub use error::AttachError;
+pub use options::Options;
 pub use view::{ProbeState, View};

@@ -1,0 +1,121 @@
+//! Takes snapshots of one process: what is where in its code is learned once, its memory is read anew each time.
+
+use std::{path::PathBuf, time::Instant};
+
+use rustc_hash::FxHashMap;
+
+use super::{AttachError, stacks::Stacks};
+use crate::{
+    debuginfo::{Bytes, FrameRegisters, Module, Quality},
+    model::{Snapshot, Target},
+    runtime::{Runtime, ThreadRegisters, World, tokio::Tokio},
+    target::{LiveMemory, ModuleFile, Process, TargetError},
+};
+
+/// A process and what was learned of its code.
+pub(super) struct Inspector {
+    process: Process,
+    files: Vec<ModuleFile>,
+    modules: Vec<Module>,
+    runtimes: Vec<Box<dyn Runtime>>,
+    stacks: Stacks,
+    missing: Vec<String>,
+}
+
+impl Inspector {
+    /// Takes hold of `pid` and looks for runtimes in its code.
+    pub(super) fn open(pid: i32) -> Result<Self, AttachError> {
+        let process = Process::open(pid)?;
+        let mappings = process.mappings()?;
+        let (files, mut missing) = process.modules(&mappings);
+        let mut modules = Vec::new();
+        for file in &files {
+            match Module::parse(Bytes::new(file.bytes.clone()), file.bias(), file.path.clone()) {
+                Ok(module) => modules.push(module),
+                Err(error) => missing.push(format!("{}: {error}", file.path.display())),
+            }
+        }
+        let memory = process.memory(mappings, files.clone())?;
+        let mut runtimes: Vec<Box<dyn Runtime>> = Vec::new();
+        if let Some(tokio) = Tokio::find(&modules, &memory) {
+            runtimes.push(Box::new(tokio));
+        }
+        if runtimes.is_empty() {
+            process.check()?;
+            return Err(no_runtime(&process, &modules));
+        }
+        let stacks = Stacks::new(&modules);
+        Ok(Self { process, files, modules, runtimes, stacks, missing })
+    }
+
+    /// Whether the process still runs the program that was opened.
+    pub(super) fn check(&self) -> Result<(), TargetError> {
+        self.process.check()
+    }
+
+    /// Pid and executable.
+    pub(super) fn target(&self) -> Target {
+        Target { pid: self.process.pid(), exe: PathBuf::from(self.process.exe()) }
+    }
+
+    /// The code.
+    pub(super) fn modules(&self) -> &[Module] {
+        &self.modules
+    }
+
+    /// What was found: library and version.
+    pub(super) fn runtimes(&self) -> impl Iterator<Item = String> {
+        self.runtimes.iter().map(|runtime| runtime.describe())
+    }
+
+    /// A fresh view of the memory.
+    pub(super) fn memory(&self) -> Result<LiveMemory, TargetError> {
+        self.process.memory(self.process.mappings()?, self.files.clone())
+    }
+
+    /// Everything as it is now. `registers` are those of blocked threads, by thread id, where the kernel programs gave
+    /// them; without, procfs tells enough for most stacks.
+    pub(super) fn snapshot(&mut self, registers: &FxHashMap<i32, ThreadRegisters>) -> Result<Snapshot, TargetError> {
+        let mut snapshot = Snapshot::empty(self.target());
+        snapshot.taken_at = Instant::now();
+        snapshot.missing.clone_from(&self.missing);
+        let memory = self.memory()?;
+        let threads: Vec<_> = self
+            .process
+            .threads()?
+            .into_iter()
+            .map(|facts| {
+                let known = registers.get(&facts.tid).copied().filter(|known| {
+                    // Registers are of the block that procfs shows, or of another: the stack pointer tells.
+                    facts.stack().is_some_and(|(sp, _)| known.frame.sp() == Some(sp))
+                });
+                let at = known.or_else(|| {
+                    let (sp, ip) = facts.stack()?;
+                    Some(ThreadRegisters { tid: facts.tid, frame: FrameRegisters::at(ip, sp), fs_base: None })
+                });
+                let frames = at.map(|at| self.stacks.frames(&self.modules, &memory, &at)).unwrap_or_default();
+                (facts, at, frames)
+            })
+            .collect();
+        let world = World { memory: &memory, modules: &self.modules, threads: &threads };
+        for runtime in &mut self.runtimes {
+            runtime.read(&world, &mut snapshot);
+        }
+        self.process.check()?;
+        Ok(snapshot)
+    }
+}
+
+fn no_runtime(process: &Process, modules: &[Module]) -> AttachError {
+    let stripped = modules.first().is_some_and(|module| module.quality() == Quality::Stripped);
+    let why = if stripped {
+        "its symbols have been stripped, and without them tasks cannot be found; run the unstripped binary"
+    } else {
+        "no Tokio task type was found in its code; `gordian ps` lists the processes that can be read"
+    };
+    AttachError::NoRuntime {
+        pid: process.pid(),
+        name: process.exe().file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        why: why.into(),
+    }
+}

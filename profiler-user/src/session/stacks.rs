@@ -1,0 +1,55 @@
+//! Threads' stacks: unwound from outside, without frame pointers, and named.
+
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use crate::{
+    debuginfo::{Module, Unwinder},
+    model::Frame,
+    runtime::ThreadRegisters,
+    target::{LiveMemory, Memory},
+};
+
+/// Unwinds and names; remembers the names of addresses.
+pub(super) struct Stacks {
+    unwinder: Unwinder,
+    named: FxHashMap<u64, Arc<[Frame]>>,
+}
+
+impl Stacks {
+    pub(super) fn new(modules: &[Module]) -> Self {
+        Self { unwinder: Unwinder::new(modules), named: FxHashMap::default() }
+    }
+
+    /// The user stack of a thread that is blocked, root first; empty where it could not be unwound at all.
+    pub(super) fn frames(&mut self, modules: &[Module], memory: &LiveMemory, at: &ThreadRegisters) -> Vec<Frame> {
+        let mut read = |address: u64| memory.read_u64(address).map_err(|_| ());
+        let Some(sp) = at.frame.sp() else { return Vec::new() };
+        let (addresses, _) = self.unwinder.unwind(at.frame.ip, sp, at.frame.bp().unwrap_or(0), &mut read);
+        self.name(modules, &addresses)
+    }
+
+    /// Frames of `addresses` (innermost first, as unwound; for lookup, so return addresses less one), root first.
+    pub(super) fn name(&mut self, modules: &[Module], addresses: &[u64]) -> Vec<Frame> {
+        let mut frames = Vec::new();
+        for address in addresses.iter().rev() {
+            let named = self.named.entry(*address).or_insert_with(|| name_one(modules, *address));
+            frames.extend(named.iter().cloned());
+        }
+        frames
+    }
+}
+
+/// The frames at one address, outermost first: several where calls were inlined.
+fn name_one(modules: &[Module], address: u64) -> Arc<[Frame]> {
+    modules
+        .iter()
+        .find(|module| module.contains(address))
+        .map(|module| module.source_frames(address))
+        .unwrap_or_default()
+        .into_iter()
+        .rev()
+        .map(|frame| Frame { function: frame.function.into(), file: frame.file.map(Into::into), line: frame.line })
+        .collect()
+}
