@@ -50,9 +50,14 @@ pub fn add_one(array: &PerCpuArray<u64>, index: u32) {
     }
 }
 
-/// Flags to submit with: the reader is woken when enough is waiting, and otherwise looks by itself every so often, so
-/// that a busy target does not make gordian busy too.
+/// Flags to submit a `T` with, once it is reserved.
+///
+/// The reader is woken when enough is waiting, and otherwise looks by itself every so often, so that a busy target does
+/// not make gordian busy too. Only about the record that reaches the mark wakes it: a wake is an interrupt, and
+/// with a reader that lags behind, one a record would cost the target more than all the rest.
 #[inline(always)]
-pub fn wake_flags(ring: &RingBuf) -> u64 {
-    if ring.query(AVAILABLE) >= config!(wake_bytes) { FORCE_WAKEUP } else { NO_WAKEUP }
+pub fn wake_flags<T>(ring: &RingBuf) -> u64 {
+    let past_mark = ring.query(AVAILABLE).wrapping_sub(config!(wake_bytes));
+    // Some records early or late, for other CPUs that write at the same time.
+    if past_mark < 4 * size_of::<T>() as u64 { FORCE_WAKEUP } else { NO_WAKEUP }
 }

@@ -60,7 +60,7 @@ fn take(task: Task, in_kernel: bool) {
         (*event).head.stack_len = stack_len;
         (*event).head.flags = stack_flags | if in_kernel { SAMPLE_IN_KERNEL } else { 0 };
     }
-    entry.submit(wake_flags(&SAMPLES));
+    entry.submit(wake_flags::<SampleEvent>(&SAMPLES));
     count(Counter::Samples);
 }
 

@@ -151,6 +151,6 @@ fn send(state: &ThreadState, at_ns: u64, duration_ns: u64) {
         (*event).duration_ns = duration_ns;
         (*event).state = *state;
     }
-    entry.submit(wake_flags(&EVENTS));
+    entry.submit(wake_flags::<BlockEvent>(&EVENTS));
     count(Counter::BlockEvents);
 }

@@ -43,7 +43,7 @@ pub fn wait(ctx: ProbeContext) -> u32 {
         (*event).arguments[2] = (&raw const (*registers).rdx).read_volatile();
         (*event).arguments[3] = (&raw const (*registers).rcx).read_volatile();
     }
-    entry.submit(wake_flags(&EVENTS));
+    entry.submit(wake_flags::<WaitEvent>(&EVENTS));
     count(Counter::Waits);
     0
 }

@@ -25,6 +25,8 @@ pub struct BlockedThread {
     pub fs_base: u64,
     /// Whether no signal wakes it: it waits for a disk, mostly.
     pub uninterruptible: bool,
+    /// Whether it was stopped, by a signal, a debugger or a frozen cgroup, rather than blocked by its own doing.
+    pub stopped: bool,
 }
 
 /// A block that has ended.
@@ -140,6 +142,8 @@ pub(super) fn decode(record: &[u8]) -> Option<Event> {
 
 /// `TASK_UNINTERRUPTIBLE` of `include/linux/sched.h`.
 const UNINTERRUPTIBLE: u32 = 2;
+/// `__TASK_STOPPED`, `__TASK_TRACED` and `TASK_FROZEN` of the same.
+const STOPPED: u32 = 4 | 8 | 0x8000;
 
 /// The plain form of a slot of the map of threads.
 pub(super) fn blocked_thread(state: &ThreadState) -> BlockedThread {
@@ -152,6 +156,7 @@ pub(super) fn blocked_thread(state: &ThreadState) -> BlockedThread {
         registers: state.registers,
         fs_base: state.fs_base,
         uninterruptible: state.task_state & UNINTERRUPTIBLE != 0,
+        stopped: state.task_state & STOPPED != 0,
     }
 }
 

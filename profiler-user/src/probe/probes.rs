@@ -12,12 +12,12 @@ use aya_log::EbpfLogger;
 use profiler_common::{Config, ContextOffsets, PollCounter, ThreadState};
 
 use super::{
-    Kernel, KernelTarget, ProbeError, TaskIterator, ThreadRegisters,
+    Kernel, KernelTarget, ProbeError, ThreadRegisters,
     counts::{Counts, ProgramCost},
     decode::{BlockedThread, blocked_thread},
     events::{EventStream, Logger, Ring},
     object::{self, MapSizes, PAGE},
-    sampling, waits,
+    sampling, tasks, waits,
 };
 
 /// Where a runtime keeps its per-thread context: offsets into the target's thread-local storage.
@@ -103,13 +103,13 @@ pub struct Probes {
     pub(super) waits: Result<(), ProbeError>,
     pub(super) wait_links: waits::Links,
     switch: Result<(), ProbeError>,
-    tasks: Result<TaskIterator, ProbeError>,
+    tasks: Result<(), ProbeError>,
     threads: HashMap<MapData, u32, ThreadState>,
     counters: PerCpuArray<MapData, u64>,
     pub(super) wait_counts: PerCpuArray<MapData, u64>,
     rings: Option<(Ring, Ring)>,
     logger: Option<Logger>,
-    run_stats: Result<OwnedFd, String>,
+    run_stats: Result<OwnedFd, ProbeError>,
 }
 
 impl Probes {
@@ -150,6 +150,7 @@ impl Probes {
         let switch = load_switch(&mut programs, kernel);
         let sample = sampling::load(&mut programs);
         let waits = waits::load(&mut programs);
+        let tasks = tasks::load(&mut programs, kernel);
         let logger = if options.log_level == 0 { None } else { Some(logger(&mut programs)?) };
         Ok(Self {
             pid: pid.cast_unsigned(),
@@ -157,7 +158,7 @@ impl Probes {
             waits,
             wait_links: waits::Links::default(),
             switch,
-            tasks: TaskIterator::load(kernel, target),
+            tasks,
             threads: take(&mut programs, "THREADS", |map| HashMap::try_from(map).ok())?,
             counters: take(&mut programs, "COUNTERS", |map| PerCpuArray::try_from(map).ok())?,
             wait_counts: take(&mut programs, "WAIT_COUNTS", |map| PerCpuArray::try_from(map).ok())?,
@@ -166,11 +167,7 @@ impl Probes {
                 take(&mut programs, "SAMPLES", |map| Ring::try_from(map).ok())?,
             )),
             logger,
-            run_stats: if options.run_stats {
-                enable_stats(Stats::RunTime).map_err(|error| error.io_error.to_string())
-            } else {
-                Err("not asked for".to_owned())
-            },
+            run_stats: run_stats(options),
             programs,
         })
     }
@@ -212,10 +209,8 @@ impl Probes {
 
     /// Registers of all threads now, also of those that blocked before gordian came.
     pub fn registers(&mut self) -> Result<Vec<ThreadRegisters>, ProbeError> {
-        match &mut self.tasks {
-            Ok(tasks) => tasks.registers(),
-            Err(error) => Err(error.clone()),
-        }
+        self.tasks.clone()?;
+        tasks::registers(&mut self.programs)
     }
 
     /// The events, once. Needs a tokio runtime with I/O and time enabled.
@@ -230,17 +225,15 @@ impl Probes {
         Counts::read(&self.counters)
     }
 
-    /// What each program has cost so far. `Err` says why the kernel does not measure it.
-    pub fn costs(&self) -> Result<Vec<ProgramCost>, String> {
+    /// What each loaded program has cost so far. `Err` says why the kernel does not measure it.
+    pub fn costs(&self) -> Result<Vec<ProgramCost>, ProbeError> {
         self.run_stats.as_ref().map_err(Clone::clone)?;
-        self.programs
-            .programs()
-            .filter_map(|(name, program)| program.info().ok().map(|info| (name, info)))
-            .map(|(name, info)| {
-                let ns = u64::try_from(info.run_time().as_nanos()).unwrap_or(u64::MAX);
-                Ok(ProgramCost { name: name.to_owned(), runs: info.run_count(), ns })
-            })
-            .collect()
+        let measured = |(name, program): (&str, &Program)| {
+            let info = program.info().ok()?;
+            let ns = u64::try_from(info.run_time().as_nanos()).unwrap_or(u64::MAX);
+            Some(ProgramCost { name: name.to_owned(), runs: info.run_count(), ns })
+        };
+        Ok(self.programs.programs().filter_map(measured).collect())
     }
 }
 
@@ -270,6 +263,22 @@ fn take<T>(programs: &mut Ebpf, name: &str, into: impl Fn(aya::maps::Map) -> Opt
         .take_map(name)
         .and_then(into)
         .ok_or_else(|| ProbeError::BadObject(format!("it has no map named {name} of the right kind")))
+}
+
+/// Has the kernel measure run times for as long as the descriptor is open.
+fn run_stats(options: &ProbeOptions) -> Result<OwnedFd, ProbeError> {
+    const WHAT: &str = "run-time figures of kernel programs";
+    if !options.run_stats {
+        return Err(ProbeError::Refused { what: WHAT, reason: "they were not asked for".to_owned() });
+    }
+    match enable_stats(Stats::RunTime) {
+        Ok(descriptor) => Ok(descriptor),
+        // The one call that the lesser capabilities do not open.
+        Err(error) if error.io_error.raw_os_error() == Some(libc::EPERM) => {
+            Err(ProbeError::NotPermitted { what: "have kernel programs measured", missing: vec!["CAP_SYS_ADMIN"] })
+        }
+        Err(error) => Err(ProbeError::from_io(WHAT, "5.8", &error.io_error)),
+    }
 }
 
 fn logger(programs: &mut Ebpf) -> Result<Logger, ProbeError> {

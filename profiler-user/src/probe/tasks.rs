@@ -9,6 +9,7 @@ use super::{
     Kernel, KernelTarget, ProbeError,
     decode::read_pod,
     object::{self, MapSizes},
+    probes,
 };
 
 const PROGRAM: &str = "tasks";
@@ -52,35 +53,41 @@ impl TaskIterator {
 
     fn with_config(kernel: &Kernel, config: &Config) -> Result<Self, ProbeError> {
         let mut programs = object::open(kernel, config, MapSizes::LEAST, 0)?;
-        iterator(&mut programs)?
-            .load("task", &kernel.btf)
-            .map_err(|error| ProbeError::from_program(WHAT, SINCE, &error))?;
+        load(&mut programs, kernel)?;
         Ok(Self { programs })
     }
 
     /// One pass over the threads. Threads of the kernel's own and those that have exited are left out.
     pub fn registers(&mut self) -> Result<Vec<ThreadRegisters>, ProbeError> {
-        let records = self.records()?;
-        let in_user_mode = |record: &&TaskRecord| record.registers.cs & 3 == 3;
-        Ok(records.iter().filter(in_user_mode).map(thread_registers).collect())
+        registers(&mut self.programs)
     }
 
     pub(super) fn records(&mut self) -> Result<Vec<TaskRecord>, ProbeError> {
-        let program = iterator(&mut self.programs)?;
-        let refused = |error| ProbeError::from_program(WHAT, SINCE, &error);
-        let link = program.attach().map_err(refused)?;
-        let link = program.take_link(link).map_err(refused)?;
-        let mut file =
-            link.into_file().map_err(|error| ProbeError::Refused { what: WHAT, reason: error.to_string() })?;
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).map_err(|error| ProbeError::from_io(WHAT, SINCE, &error))?;
-        Ok(bytes.chunks(size_of::<TaskRecord>()).filter_map(read_pod).collect())
+        records(&mut self.programs)
     }
 }
 
-fn iterator(programs: &mut Ebpf) -> Result<&mut Iter, ProbeError> {
-    let bad = || ProbeError::BadObject(format!("it has no iterator named {PROGRAM}"));
-    programs.program_mut(PROGRAM).and_then(|program| program.try_into().ok()).ok_or_else(bad)
+/// Loads the iterator of this object.
+pub(super) fn load(programs: &mut Ebpf, kernel: &Kernel) -> Result<(), ProbeError> {
+    let program: &mut Iter = probes::program(programs, PROGRAM)?;
+    program.load("task", &kernel.btf).map_err(|error| ProbeError::from_program(WHAT, SINCE, &error))
+}
+
+/// Runs the iterator of this object over the threads it was configured for.
+pub(super) fn registers(programs: &mut Ebpf) -> Result<Vec<ThreadRegisters>, ProbeError> {
+    let in_user_mode = |record: &&TaskRecord| record.registers.cs & 3 == 3;
+    Ok(records(programs)?.iter().filter(in_user_mode).map(thread_registers).collect())
+}
+
+fn records(programs: &mut Ebpf) -> Result<Vec<TaskRecord>, ProbeError> {
+    let program: &mut Iter = probes::program(programs, PROGRAM)?;
+    let refused = |error| ProbeError::from_program(WHAT, SINCE, &error);
+    let link = program.attach().map_err(refused)?;
+    let link = program.take_link(link).map_err(refused)?;
+    let mut file = link.into_file().map_err(|error| ProbeError::Refused { what: WHAT, reason: error.to_string() })?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(|error| ProbeError::from_io(WHAT, SINCE, &error))?;
+    Ok(bytes.chunks(size_of::<TaskRecord>()).filter_map(read_pod).collect())
 }
 
 fn thread_registers(record: &TaskRecord) -> ThreadRegisters {

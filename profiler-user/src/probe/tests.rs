@@ -415,3 +415,125 @@ fn a_context_layout_beyond_what_is_read_is_an_error() {
         }
     }
 }
+
+/// Runs tests of this file again, in a process of its own.
+fn again(command: &mut Command, tests: &[&str]) -> std::process::Output {
+    let names = tests.iter().map(|test| format!("probe::tests::{test}"));
+    command.arg(std::env::current_exe().unwrap()).args(["--exact", "--nocapture"]).args(names);
+    command.env("GORDIAN_REQUIRE", "all").output().unwrap()
+}
+
+#[test]
+fn all_of_it_holds_inside_a_pid_namespace() {
+    let name = "probe::all_of_it_holds_inside_a_pid_namespace";
+    if load(name, &ProbeOptions::default()).is_none() {
+        return;
+    }
+    let tests = [
+        "a_block_inside_a_poll_is_sent_with_its_task_and_system_call",
+        "who_is_blocked_now_is_known_with_registers_as_in_proc",
+        "registers_of_a_thread_that_blocked_earlier_are_those_in_proc",
+        "what_spins_is_sampled_with_its_stack",
+        "traced_functions_are_counted_sent_and_left_alone_again",
+    ];
+    let output = again(Command::new("unshare").args(["--pid", "--fork", "--kill-child", "--mount-proc"]), &tests);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("5 passed"), "{text}{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn a_target_in_a_pid_namespace_is_seen_from_outside() {
+    let name = "probe::a_target_in_a_pid_namespace_is_seen_from_outside";
+    if load(name, &ProbeOptions::default()).is_none() {
+        return;
+    }
+    let mut target = Command::new("unshare").args(["--pid", "--fork", "--kill-child", "sleep", "600"]).spawn().unwrap();
+    let children = format!("/proc/{0}/task/{0}/children", target.id());
+    let pid: i32 = until(|| {
+        let pid: i32 = std::fs::read_to_string(&children).ok()?.trim().parse().ok()?;
+        std::fs::read_to_string(format!("/proc/{pid}/comm")).ok().filter(|comm| comm == "sleep\n").map(|_| pid)
+    });
+    let mut probes = Probes::load(pid, None, &ProbeOptions::default()).unwrap();
+    let number = until(|| {
+        let threads = probes.registers().unwrap();
+        assert_eq!(threads.iter().map(|thread| thread.tid).collect::<Vec<_>>(), [pid]);
+        threads[0].registers.syscall().filter(|_| threads[0].asleep).map(|(number, _)| number)
+    });
+    target.kill().unwrap();
+    target.wait().unwrap();
+    assert!([libc::SYS_nanosleep, libc::SYS_clock_nanosleep].contains(&number), "system call {number}");
+}
+
+/// Marks the half of the next test that logs.
+const LOG: &str = "GORDIAN_TEST_LOG";
+
+#[test]
+fn messages_of_the_kernel_programs_reach_the_log() {
+    let name = "probe::messages_of_the_kernel_programs_reach_the_log";
+    if std::env::var(LOG).is_ok() {
+        tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).with_writer(std::io::stderr).init();
+        // No thread has anything there.
+        let nowhere = ContextLayout { tls_offset: i64::MIN / 2, ..layout() };
+        let options = ProbeOptions { log_level: 4, every_block: true, ..ProbeOptions::default() };
+        let mut probes = Probes::load(own_pid(), Some(&nowhere), &options).unwrap();
+        probes.attach_switch().unwrap();
+        find(&mut probes, || (), |event| matches!(event, Event::Block(_)).then_some(()));
+        assert!(probes.counts().unwrap().get(Counter::ContextUnreadable) > 0);
+        return;
+    }
+    if load(name, &ProbeOptions::default()).is_none() {
+        return;
+    }
+    let output = again(Command::new("env").env(LOG, "1"), &["messages_of_the_kernel_programs_reach_the_log"]);
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && log.contains("runtime context at") && log.contains("is not readable"), "{log}");
+}
+
+/// Marks the half of the next test that lacks capabilities.
+const BARE: &str = "GORDIAN_TEST_BARE";
+
+#[test]
+fn without_capabilities_the_error_names_them_and_the_line_to_type() {
+    let name = "without_capabilities_the_error_names_them_and_the_line_to_type";
+    if std::env::var(BARE).is_ok() {
+        let refusal = match Probes::load(own_pid(), None, &ProbeOptions::default()) {
+            Err(error) => error.to_string(),
+            Ok(mut probes) => probes.attach_switch().unwrap_err().to_string(),
+        };
+        eprintln!("<{refusal}>");
+        return;
+    }
+    if load(&format!("probe::{name}"), &ProbeOptions::default()).is_none() {
+        return;
+    }
+    for (kept, missing) in [("-all", "CAP_BPF and CAP_PERFMON"), ("-all,+bpf", "needs CAP_PERFMON")] {
+        let mut bare = Command::new("setpriv");
+        bare.args(["--inh-caps", kept, "--bounding-set", kept]).env(BARE, "1");
+        let output = again(&mut bare, &[name]);
+        let text = String::from_utf8_lossy(&output.stderr);
+        let line = text.lines().find(|line| line.starts_with("<not allowed to ") && line.ends_with('>'));
+        assert!(line.is_some_and(|line| line.contains(missing) && line.contains("; try: sudo ")), "{kept}: {text}");
+    }
+}
+
+#[test]
+fn each_feature_is_there_or_says_why_not() {
+    let features = super::features();
+    let missing: Vec<_> = features.iter().filter(|feature| feature.state.is_err()).collect();
+    for feature in &features {
+        if let Err(reason) = &feature.state {
+            assert!(!reason.is_empty() && !reason.contains('\n'), "{feature:?}");
+        }
+    }
+    if load("probe::each_feature_is_there_or_says_why_not", &ProbeOptions::default()).is_some() {
+        assert!(features.iter().any(|feature| feature.state.is_ok()), "{missing:?}");
+    }
+}
+
+#[test]
+fn probes_may_move_between_threads() {
+    fn is_send<T: Send>() {}
+    is_send::<Probes>();
+    is_send::<super::EventStream>();
+    is_send::<super::TaskIterator>();
+}
