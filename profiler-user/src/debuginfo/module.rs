@@ -111,6 +111,14 @@ impl Module {
         &self.executable
     }
 
+    /// Where in the file the byte at the address lies; `None` outside of what the file backs.
+    pub fn file_offset(&self, address: u64) -> Option<u64> {
+        let inside = self.to_file(address);
+        let segment = self.elf.segments.iter().find(|segment| segment.memory.contains(&inside))?;
+        let offset = segment.file.start as u64 + (inside - segment.memory.start);
+        (offset < segment.file.end as u64).then_some(offset)
+    }
+
     /// The symbol that covers the address: of `.symtab`, or of `.dynsym` where there is no other.
     pub fn symbol_at(&self, address: u64) -> Option<Symbol<'_>> {
         self.symbol_table().at(self.to_file(address)).map(|symbol| self.placed(symbol))

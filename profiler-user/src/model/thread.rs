@@ -56,6 +56,8 @@ pub struct Thread {
     pub activity: ThreadActivity,
     /// The system call it is in, where it is in one.
     pub syscall: Option<Syscall>,
+    /// Its stack pointer, where it is blocked: the same in two reads, the same block.
+    pub stack_pointer: Option<u64>,
     /// Its stack, root first; empty where it was not read.
     pub frames: Vec<Frame>,
     /// A lock it waits for.

@@ -19,4 +19,7 @@ pub trait Runtime {
 
     /// Where its threads keep what they are at; `None` until a read has found out.
     fn thread_context(&self) -> Option<ThreadContext>;
+
+    /// Functions whose entry means that a task begins or ends a wait, by address in the target: for *trace waits*.
+    fn wait_functions(&self) -> Vec<u64>;
 }

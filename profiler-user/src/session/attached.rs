@@ -13,17 +13,24 @@ use std::{
 use rustc_hash::FxHashMap;
 use tokio::sync::watch;
 
-use super::{AttachError, Options, ProbeState, View, history::History, inspector::Inspector};
+use super::{
+    AttachError, Options, View,
+    blocking::Blocking,
+    history::History,
+    inspector::Inspector,
+    probing::{Message, Probing},
+};
 use crate::{
     analysis,
-    model::{Finding, Snapshot},
+    model::{BlockedPoll, Finding, Snapshot},
+    probe::Event,
 };
 
 /// An attachment to one process. Dropping it detaches: nothing stays behind in the target or the kernel.
 pub struct Session {
     views: watch::Receiver<Arc<View>>,
     stop: Arc<AtomicBool>,
-    wake: mpsc::SyncSender<()>,
+    wake: mpsc::SyncSender<Message>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -32,17 +39,18 @@ impl Session {
     /// dropped or the target ends.
     pub fn attach(pid: i32, options: Options) -> Result<Self, AttachError> {
         let stop = Arc::new(AtomicBool::new(false));
-        let (wake, woken) = mpsc::sync_channel(1);
+        let (wake, messages) = mpsc::sync_channel(MESSAGES);
+        let events = wake.clone();
         let (ready, first) = mpsc::sync_channel(1);
         let stopping = Arc::clone(&stop);
         // The inspector stays on the thread that uses it: its caches are not shared.
         let thread = std::thread::Builder::new()
             .name("gordian-snap".into())
-            .spawn(move || match Observer::open(pid, options) {
+            .spawn(move || match Observer::open(pid, options, Some(events)) {
                 Ok((observer, view)) => {
                     let (publish, views) = watch::channel(Arc::new(view));
                     if ready.send(Ok(views)).is_ok() {
-                        observer.run(&publish, &stopping, &woken);
+                        observer.run(&publish, &stopping, &messages);
                     }
                 }
                 Err(error) => {
@@ -65,86 +73,157 @@ impl Session {
     /// One view of process `pid`, taken now: tasks, without findings that need a second look.
     pub fn look_once(pid: i32) -> Result<View, AttachError> {
         let options = Options { probes: false, ..Options::default() };
-        Observer::open(pid, options).map(|(_, view)| view)
+        Observer::open(pid, options, None).map(|(_, view)| view)
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Release);
-        let _ = self.wake.try_send(());
+        let _ = self.wake.try_send(Message::Wake);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
     }
 }
 
+/// Batches of events that may wait for the snapshot thread; more are counted as lost.
+const MESSAGES: usize = 256;
+
+/// The least time between two snapshots when events call for one.
+const SOONEST: Duration = Duration::from_millis(50);
+
 /// The snapshot thread's own.
 struct Observer {
     inspector: Inspector,
     options: Options,
     history: History,
+    probing: Probing,
+    blocking: Blocking,
     sequence: u64,
     last: Arc<Snapshot>,
 }
 
 impl Observer {
-    fn open(pid: i32, options: Options) -> Result<(Self, View), AttachError> {
+    fn open(
+        pid: i32,
+        options: Options,
+        events: Option<mpsc::SyncSender<Message>>,
+    ) -> Result<(Self, View), AttachError> {
         let mut inspector = Inspector::open(pid)?;
         let mut history = History::default();
         let mut snapshot = inspector.snapshot(&FxHashMap::default())?;
         history.date(&mut snapshot);
+        let probing = events.map_or_else(Probing::off, |to| {
+            let file_of = |address| inspector.file_of(address);
+            let (context, points) = (inspector.thread_context(), inspector.wait_functions());
+            Probing::start(pid, &options, context, &points, file_of, to)
+        });
         let last = Arc::new(snapshot);
-        let mut observer = Self { inspector, options, history, sequence: 0, last };
-        let view = observer.view(Vec::new());
+        let blocking = Blocking::default();
+        let mut observer = Self { inspector, options, history, probing, blocking, sequence: 0, last };
+        let view = observer.view(Vec::new(), Vec::new());
         Ok((observer, view))
     }
 
-    fn view(&mut self, findings: Vec<Finding>) -> View {
+    fn view(&mut self, findings: Vec<Finding>, blocked: Vec<BlockedPoll>) -> View {
         self.sequence += 1;
         View {
             sequence: self.sequence,
             snapshot: Arc::clone(&self.last),
             findings: findings.into(),
-            blocked: Arc::default(),
-            switch_probe: ProbeState::Off,
-            wait_probe: ProbeState::Off,
+            blocked: blocked.into(),
+            switch_probe: self.probing.switch.clone(),
+            wait_probe: self.probing.waits.clone(),
             ended: None,
         }
     }
 
-    fn run(mut self, publish: &watch::Sender<Arc<View>>, stop: &AtomicBool, woken: &mpsc::Receiver<()>) {
+    fn run(mut self, publish: &watch::Sender<Arc<View>>, stop: &AtomicBool, messages: &mpsc::Receiver<Message>) {
         let mut took = Duration::ZERO;
+        let mut begun = Instant::now();
         while !stop.load(Ordering::Acquire) {
             // A target that takes long to read is read less often.
             let rest = took.div_f64(self.options.snapshot_share.clamp(0.01, 1.0));
-            let pause = self.options.interval.max(rest).saturating_sub(took);
-            let _ = woken.recv_timeout(pause);
+            self.listen(messages, begun + self.options.interval.max(rest), begun + SOONEST.max(rest), stop);
             if stop.load(Ordering::Acquire) {
                 return;
             }
-            let begin = Instant::now();
+            begun = Instant::now();
             match self.step() {
                 Ok(view) => publish.send_replace(Arc::new(view)),
                 Err(error) => {
-                    let mut view = self.view(Vec::new());
+                    let mut view = self.view(Vec::new(), Vec::new());
                     view.findings = Arc::clone(&publish.borrow().findings);
                     view.ended = Some(error.to_string());
                     publish.send_replace(Arc::new(view));
                     return;
                 }
             };
-            took = begin.elapsed();
+            took = begun.elapsed();
         }
+    }
+
+    /// Takes in events until it is time for the next snapshot: at `until`, or from `soonest` on when a wait was seen.
+    fn listen(&mut self, messages: &mpsc::Receiver<Message>, until: Instant, soonest: Instant, stop: &AtomicBool) {
+        let mut until = until;
+        while !stop.load(Ordering::Acquire) {
+            let left = until.saturating_duration_since(Instant::now());
+            match messages.recv_timeout(left) {
+                Ok(Message::Events(events)) => {
+                    if self.take_in(&events) {
+                        until = until.min(soonest.max(Instant::now()));
+                    }
+                }
+                Ok(Message::Wake) => {}
+                Err(mpsc::RecvTimeoutError::Timeout) => return,
+                // The pump is gone and nobody can wake us: the clock still can.
+                Err(mpsc::RecvTimeoutError::Disconnected) => {
+                    std::thread::sleep(left);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Whether a task began to wait.
+    fn take_in(&mut self, events: &[Event]) -> bool {
+        let (now, now_ns) = (Instant::now(), monotonic_ns());
+        let mut waited = false;
+        for event in events {
+            match event {
+                Event::Block(block) => self.blocking.ended(block, &self.last),
+                Event::Wait(wait) => {
+                    if let Some(id) = wait.task_id {
+                        let ago = Duration::from_nanos(now_ns.saturating_sub(wait.at_ns));
+                        self.history.waited(id, now.checked_sub(ago).unwrap_or(now));
+                        waited = true;
+                    }
+                }
+                // Samples are asked for by profiles only.
+                Event::Sample(_) => {}
+            }
+        }
+        waited
     }
 
     fn step(&mut self) -> Result<View, AttachError> {
         self.inspector.check()?;
-        let mut snapshot = self.inspector.snapshot(&FxHashMap::default())?;
+        let registers = self.probing.registers();
+        let mut snapshot = self.inspector.snapshot(&registers)?;
+        snapshot.lost = self.probing.lost();
         self.history.date(&mut snapshot);
-        let mut findings = analysis::analyse(&snapshot, Some(&self.last), &[], &self.options.thresholds);
+        let blocked = self.blocking.observe(&snapshot, &self.probing.blocked(), monotonic_ns());
+        let mut findings = analysis::analyse(&snapshot, Some(&self.last), &blocked, &self.options.thresholds);
         self.history.recognise(&mut findings, SystemTime::now(), snapshot.taken_at);
+        self.probing.keep_budget();
         self.last = Arc::new(snapshot);
-        Ok(self.view(findings))
+        Ok(self.view(findings, blocked))
     }
+}
+
+/// `CLOCK_MONOTONIC`, the clock of the kernel programs.
+fn monotonic_ns() -> u64 {
+    let now = nix::time::ClockId::CLOCK_MONOTONIC.now();
+    now.map_or(0, |now| now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64)
 }

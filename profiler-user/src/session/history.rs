@@ -18,8 +18,13 @@ struct Standing {
 pub(super) struct History {
     tasks: FxHashMap<PartyId, (Standing, Instant, SinceSource)>,
     findings: FxHashMap<String, Seen>,
+    /// When each task last entered a traced wait, by the runtime's id.
+    waits: FxHashMap<u64, Instant>,
     snapshots: u64,
 }
+
+/// Waits between two snapshots that are remembered, at most.
+const MOST_WAITS: usize = 100_000;
 
 #[derive(Clone, Copy)]
 struct Seen {
@@ -40,6 +45,12 @@ impl History {
             let entry = self.tasks.entry(task.party).or_insert_with(|| (standing.clone(), snapshot.taken_at, source));
             if entry.0 != standing || task.unstable {
                 *entry = (standing, snapshot.taken_at, SinceSource::Snapshot);
+                // An event tells the moment itself.
+                if let PartyId::Task { id, .. } = task.party
+                    && let Some(at) = self.waits.remove(&id).filter(|at| *at <= snapshot.taken_at)
+                {
+                    (entry.1, entry.2) = (at, SinceSource::Event);
+                }
             }
             task.since = Some(Since {
                 at_least_s: snapshot.taken_at.saturating_duration_since(entry.1).as_secs_f64(),
@@ -47,6 +58,14 @@ impl History {
             });
         }
         self.tasks.retain(|party, _| present.contains(party));
+    }
+
+    /// Takes in that task `id` entered a traced wait.
+    pub(super) fn waited(&mut self, id: u64, at: Instant) {
+        if self.waits.len() >= MOST_WAITS {
+            self.waits.clear();
+        }
+        self.waits.insert(id, at);
     }
 
     /// Puts onto `findings` when each was first seen and when it formed: the moment its last party came to stand as it

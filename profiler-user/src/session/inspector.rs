@@ -6,9 +6,9 @@ use rustc_hash::FxHashMap;
 
 use super::{AttachError, stacks::Stacks};
 use crate::{
-    debuginfo::{Bytes, FrameRegisters, Module, Quality},
+    debuginfo::{FrameRegisters, Module, Quality},
     model::{Snapshot, Target},
-    runtime::{Runtime, ThreadRegisters, World, tokio::Tokio},
+    runtime::{Runtime, ThreadContext, ThreadRegisters, World, tokio::Tokio},
     target::{LiveMemory, ModuleFile, Process, TargetError},
 };
 
@@ -30,7 +30,7 @@ impl Inspector {
         let (files, mut missing) = process.modules(&mappings);
         let mut modules = Vec::new();
         for file in &files {
-            match Module::parse(Bytes::new(file.bytes.clone()), file.bias(), file.path.clone()) {
+            match Module::load(file) {
                 Ok(module) => modules.push(module),
                 Err(error) => missing.push(format!("{}: {error}", file.path.display())),
             }
@@ -66,6 +66,24 @@ impl Inspector {
     /// What was found: library and version.
     pub(super) fn runtimes(&self) -> impl Iterator<Item = String> {
         self.runtimes.iter().map(|runtime| runtime.describe())
+    }
+
+    /// Where the first runtime that knows keeps what its threads are at.
+    pub(super) fn thread_context(&self) -> Option<ThreadContext> {
+        self.runtimes.iter().find_map(|runtime| runtime.thread_context())
+    }
+
+    /// Functions that begin or end a wait, by address.
+    pub(super) fn wait_functions(&self) -> Vec<u64> {
+        self.runtimes.iter().flat_map(|runtime| runtime.wait_functions()).collect()
+    }
+
+    /// The file that has the code at `address`, as gordian can open it, and where in it.
+    pub(super) fn file_of(&self, address: u64) -> Option<(PathBuf, u64)> {
+        let module = self.modules.iter().find(|module| module.contains(address))?;
+        let root = PathBuf::from(format!("/proc/{}/root", self.process.pid()));
+        let path = root.join(module.path().strip_prefix("/").ok()?);
+        Some((path, module.file_offset(address)?))
     }
 
     /// A fresh view of the memory.

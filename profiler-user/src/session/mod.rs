@@ -1,11 +1,13 @@
 //! One attachment to one target: cadence of snapshots, fusion with events, identity over time.
 
 mod attached;
+mod blocking;
 mod candidates;
 mod error;
 mod history;
 mod inspector;
 mod options;
+mod probing;
 mod stacks;
 mod view;
 

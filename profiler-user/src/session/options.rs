@@ -17,6 +17,8 @@ pub struct Options {
     pub interval: Duration,
     /// Share of one CPU that snapshots may take: a long snapshot is followed by a longer pause.
     pub snapshot_share: f64,
+    /// What the kernel programs log: 0 nothing, 1 errors … 4 debugging.
+    pub kernel_log_level: u8,
     /// When something counts as wrong.
     pub thresholds: Thresholds,
 }
@@ -29,6 +31,7 @@ impl Default for Options {
             max_overhead: 0.01,
             interval: Duration::from_millis(250),
             snapshot_share: 0.2,
+            kernel_log_level: 0,
             thresholds: Thresholds::default(),
         }
     }

@@ -15,7 +15,6 @@ use nix::{
     fcntl::{OFlag, OpenHow, ResolveFlag, openat2},
     sys::stat::{major, minor},
 };
-use object::{Object, ObjectSegment};
 
 use super::{Mapping, Mappings, residency::PAGE};
 
@@ -35,19 +34,6 @@ pub struct ModuleFile {
 }
 
 impl ModuleFile {
-    /// What is to be added to an address of the file to get the target's: the load bias.
-    pub fn bias(&self) -> u64 {
-        let first = object::File::parse(&self.bytes[..])
-            .ok()
-            .and_then(|file| {
-                let at = |segment: &object::Segment<'_, '_>| (segment.file_range().0, segment.address());
-                file.segments().map(|segment| at(&segment)).min()
-            })
-            // What is no ELF file is placed as it lies.
-            .unwrap_or_default();
-        self.start.wrapping_sub(first.1.wrapping_sub(first.0))
-    }
-
     /// The bytes (up to a page) that a private, untouched page at `base` of `mapping` has, if this is its file.
     pub(super) fn page(&self, mapping: &Mapping, base: u64) -> Option<&[u8]> {
         if (mapping.inode, mapping.device) != (self.inode, self.device) {

@@ -87,6 +87,7 @@ pub(crate) fn worker(tid: i32, activity: ThreadActivity) -> Thread {
         role: ThreadRole::Worker(0),
         activity,
         syscall: None,
+        stack_pointer: None,
         frames: Vec::new(),
         wait: None,
         holds: Vec::new(),

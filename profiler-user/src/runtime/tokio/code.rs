@@ -5,7 +5,7 @@ use std::{cell::RefCell, sync::Arc};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::classify::{self, Role};
+use super::classify::{self, Leaf, Role, Sink};
 use crate::{
     debuginfo::{Module, SymbolKind, name},
     dryrun::CodeCache,
@@ -79,6 +79,17 @@ impl Code {
     /// What a call to `address` means.
     pub(super) fn role(&self, address: u64) -> Option<Role> {
         self.roles.get(&address).copied()
+    }
+
+    /// Where tasks begin to wait for each other, and where permits are handed over.
+    pub(super) fn wait_functions(&self) -> Vec<u64> {
+        let waits = |role: &Role| {
+            matches!(role, Role::Leaf(Leaf::Acquire | Leaf::Notified | Leaf::Join) | Role::Sink(Sink::Release))
+        };
+        let mut functions: Vec<u64> =
+            self.roles.iter().filter(|(_, role)| waits(role)).map(|(address, _)| *address).collect();
+        functions.sort_unstable();
+        functions
     }
 
     /// The imported function at `address`.

@@ -297,6 +297,10 @@ impl Runtime for Tokio {
         self.context
     }
 
+    fn wait_functions(&self) -> Vec<u64> {
+        self.code.wait_functions()
+    }
+
     fn describe(&self) -> String {
         self.version.as_ref().map_or_else(|| "tokio".into(), |version| format!("tokio {version}"))
     }

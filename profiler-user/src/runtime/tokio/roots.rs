@@ -6,7 +6,7 @@
 //!
 //! Source: `CachedParkThread::block_on` in tokio/src/runtime/park.rs, 1.38 to 1.54: poll, park, again.
 
-use super::{code::Code, holds, poll};
+use super::{classify, code::Code, holds, poll};
 use crate::{
     debuginfo::{FrameRegisters, Module, RegisterUnwinder, name},
     runtime::World,
@@ -31,7 +31,9 @@ pub(super) fn find<'w>(world: &'w World<'_>, unwinder: &RegisterUnwinder) -> Vec
         .iter()
         .filter_map(|(facts, registers, stack)| {
             let registers = registers.as_ref()?;
-            if !stack.iter().any(|frame| &*frame.function == LOOP) {
+            let at = stack.iter().rposition(|frame| &*frame.function == LOOP)?;
+            // With a frame of the program inside the loop the root is being polled: it does not wait.
+            if stack[at + 1..].iter().any(|frame| is_program(&frame.function)) {
                 return None;
             }
             let sp = registers.frame.sp()?;
@@ -43,6 +45,12 @@ pub(super) fn find<'w>(world: &'w World<'_>, unwinder: &RegisterUnwinder) -> Vec
             Some(Root { facts, frame, fs_base })
         })
         .collect()
+}
+
+/// Whether a frame belongs to the program, not to the machinery that parks a thread.
+fn is_program(function: &str) -> bool {
+    // C functions have no path; parking_lot parks threads for tokio where that feature is on.
+    function.contains("::") && classify::shown(function) && !function.starts_with("parking_lot")
 }
 
 fn polls_root(modules: &[Module], address: u64) -> bool {

@@ -69,6 +69,7 @@ pub(super) fn describe(
                     SyscallState::InSyscall { number, args, .. } => Some(Syscall { number, args }),
                     _ => None,
                 },
+                stack_pointer: sp,
                 frames: frames.clone(),
                 wait: None,
                 holds: Vec::new(),

@@ -66,6 +66,7 @@ fn thread(tid: i32, name: &str, role: ThreadRole, activity: ThreadActivity) -> T
         role,
         activity,
         syscall: None,
+        stack_pointer: None,
         frames: Vec::new(),
         wait: None,
         holds: Vec::new(),

@@ -1,0 +1,120 @@
+//! Threads that block inside a poll: what snapshots show, sharpened by what the kernel programs timed.
+
+use std::time::{Duration, Instant};
+
+use rustc_hash::FxHashMap;
+
+use crate::{
+    model::{BlockedPoll, Frame, PartyId, Snapshot, Syscall, Thread, ThreadActivity},
+    probe::{Block, BlockedThread},
+};
+
+/// How long a block that has ended is still told of.
+const REMEMBERED: Duration = Duration::from_secs(10);
+/// Ended blocks that are remembered, at most.
+const MOST: usize = 256;
+
+/// A block that goes on, as snapshots have seen it.
+struct Ongoing {
+    party: PartyId,
+    stack_pointer: Option<u64>,
+    first_seen: Instant,
+    frames: Vec<Frame>,
+    since_ns: Option<u64>,
+}
+
+/// Blocked polls over the life of a session.
+#[derive(Default)]
+pub(super) struct Blocking {
+    ongoing: FxHashMap<i32, Ongoing>,
+    ended: Vec<(Instant, BlockedPoll)>,
+}
+
+impl Blocking {
+    /// Takes in a snapshot and what the kernel says is blocked now; returns all blocked polls, newest first.
+    ///
+    /// Without kernel programs a block's beginning is when a snapshot first saw it: a lower bound.
+    pub(super) fn observe(&mut self, snapshot: &Snapshot, kernel: &[BlockedThread], now_ns: u64) -> Vec<BlockedPoll> {
+        let mut present = FxHashMap::default();
+        for thread in &snapshot.threads {
+            let ThreadActivity::BlockedIn(party) = thread.activity else { continue };
+            let timed = kernel.iter().find(|blocked| blocked.tid == thread.tid);
+            let stack_pointer = thread.stack_pointer;
+            let ongoing = match self.ongoing.remove(&thread.tid) {
+                Some(known) if known.party == party && known.stack_pointer == stack_pointer => known,
+                _ => Ongoing {
+                    party,
+                    stack_pointer,
+                    first_seen: snapshot.taken_at,
+                    frames: thread.frames.clone(),
+                    since_ns: None,
+                },
+            };
+            let since_ns = timed.filter(|timed| stack_pointer == Some(timed.registers.rsp)).map(|timed| timed.since_ns);
+            present.insert(thread.tid, (Ongoing { since_ns: since_ns.or(ongoing.since_ns), ..ongoing }, thread));
+        }
+        let mut polls: Vec<BlockedPoll> = present
+            .values()
+            .filter_map(|(ongoing, thread)| Some(describe(ongoing, thread, thread.syscall?, snapshot, now_ns)))
+            .collect();
+        self.ongoing = present.into_iter().map(|(tid, (ongoing, _))| (tid, ongoing)).collect();
+        self.ended.retain(|(at, _)| at.elapsed() < REMEMBERED);
+        // One that a snapshot still shows is not told of twice.
+        let over =
+            |poll: &&BlockedPoll| !polls.iter().any(|shown| shown.tid == poll.tid && shown.since_ns == poll.since_ns);
+        let ended: Vec<BlockedPoll> = self.ended.iter().map(|(_, poll)| poll).filter(over).cloned().collect();
+        polls.extend(ended);
+        polls.sort_by_key(|poll| std::cmp::Reverse(poll.since_ns));
+        polls
+    }
+
+    /// Takes in a block that has ended.
+    pub(super) fn ended(&mut self, block: &Block, snapshot: &Snapshot) {
+        let thread = &block.thread;
+        let Some((number, args)) = thread.registers.syscall() else { return };
+        // A snapshot that saw it has its stack and knows its task; the kernel alone knows the runtime's id.
+        let seen = self.ongoing.get(&thread.tid).filter(|ongoing| {
+            ongoing.since_ns == Some(thread.since_ns) || ongoing.stack_pointer == Some(thread.registers.rsp)
+        });
+        let by_id = || {
+            let id = thread.task_id?;
+            snapshot
+                .tasks
+                .iter()
+                .map(|task| task.party)
+                .find(|party| matches!(party, PartyId::Task { id: known, .. } if *known == id))
+        };
+        let name = snapshot.threads.iter().find(|known| known.tid == thread.tid).map(|known| known.name.clone());
+        self.ended.push((
+            Instant::now(),
+            BlockedPoll {
+                tid: thread.tid,
+                thread_name: name.unwrap_or_default(),
+                party: seen.map(|seen| seen.party).or_else(by_id),
+                syscall: Syscall { number, args },
+                blocked_ns: block.duration_ns,
+                ongoing: false,
+                frames: seen.map(|seen| seen.frames.clone()).unwrap_or_default(),
+                since_ns: thread.since_ns,
+            },
+        ));
+        if self.ended.len() > MOST {
+            self.ended.remove(0);
+        }
+    }
+}
+
+fn describe(ongoing: &Ongoing, thread: &Thread, syscall: Syscall, snapshot: &Snapshot, now_ns: u64) -> BlockedPoll {
+    let seen_for = snapshot.taken_at.saturating_duration_since(ongoing.first_seen).as_nanos() as u64;
+    let blocked_ns = ongoing.since_ns.map_or(seen_for, |since| now_ns.saturating_sub(since));
+    BlockedPoll {
+        tid: thread.tid,
+        thread_name: thread.name.clone(),
+        party: Some(ongoing.party),
+        syscall,
+        blocked_ns,
+        ongoing: true,
+        frames: ongoing.frames.clone(),
+        since_ns: ongoing.since_ns.unwrap_or_else(|| now_ns.saturating_sub(seen_for)),
+    }
+}

@@ -1,0 +1,315 @@
+//! The kernel programs of one session: which tiers are at work, and what they say.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use rustc_hash::FxHashMap;
+use tokio::sync::Notify;
+
+use super::{Options, ProbeState};
+use crate::{
+    debuginfo::FrameRegisters,
+    model::LostCounts,
+    probe::{BlockedThread, ContextLayout, Event, EventStream, ProbeOptions, Probes, WaitPoint},
+    runtime::{self, ThreadContext},
+};
+
+/// What reaches the snapshot thread.
+pub(super) enum Message {
+    /// Look again, or stop.
+    Wake,
+    /// What the kernel programs sent.
+    Events(Vec<Event>),
+}
+
+/// What a uprobe's hit costs the target, in seconds: measured 0.7 to 2 µs (docs/kernel.md).
+const HIT_COST: f64 = 1.5e-6;
+/// How long hits are counted before probes are attached for good.
+const COUNTED: Duration = Duration::from_millis(100);
+/// A target that does less than this share of a CPU is taken to do this much: a budget of nothing allows nothing.
+const LEAST_LOAD: f64 = 0.1;
+/// How often the budget is looked at.
+const WATCHED: Duration = Duration::from_secs(1);
+
+/// Probes, and the pump that brings their events.
+pub(super) struct Probing {
+    probes: Option<Probes>,
+    pub(super) switch: ProbeState,
+    pub(super) waits: ProbeState,
+    pump: Option<Pump>,
+    budget: Budget,
+}
+
+/// What *trace waits* may cost, and how that is going.
+struct Budget {
+    pid: i32,
+    share: f64,
+    looked: Instant,
+    hits: u64,
+    cpu_s: f64,
+}
+
+impl Probing {
+    /// No kernel programs at all, because nobody asked.
+    pub(super) fn off() -> Self {
+        Self {
+            probes: None,
+            switch: ProbeState::Off,
+            waits: ProbeState::Off,
+            pump: None,
+            budget: Budget { pid: 0, share: 0.0, looked: Instant::now(), hits: 0, cpu_s: 0.0 },
+        }
+    }
+
+    /// Loads and attaches what `options` ask for. What cannot be had is said in `switch` and `waits`.
+    pub(super) fn start(
+        pid: i32,
+        options: &Options,
+        context: Option<ThreadContext>,
+        points: &[u64],
+        file_of: impl Fn(u64) -> Option<(PathBuf, u64)>,
+        to: mpsc::SyncSender<Message>,
+    ) -> Self {
+        let mut probing = Self::off();
+        if !options.probes {
+            return probing;
+        }
+        let layout = context.map(layout);
+        let probe_options = ProbeOptions {
+            min_block: options.thresholds.blocked_worker.min(Duration::from_millis(20)),
+            run_stats: true,
+            log_level: options.kernel_log_level,
+            ..ProbeOptions::default()
+        };
+        let loaded = Probes::load(pid, layout.as_ref(), &probe_options).and_then(|mut probes| {
+            probes.attach_switch()?;
+            Ok(probes)
+        });
+        let mut probes = match loaded {
+            Ok(probes) => probes,
+            Err(error) => {
+                probing.switch = ProbeState::Missing(error.to_string());
+                if options.trace_waits {
+                    probing.waits = ProbeState::Missing(error.to_string());
+                }
+                return probing;
+            }
+        };
+        match Pump::start(&mut probes, to) {
+            Ok(pump) => probing.pump = Some(pump),
+            Err(error) => {
+                probing.switch = ProbeState::Missing(error);
+                return probing;
+            }
+        }
+        probing.switch = ProbeState::On;
+        probing.probes = Some(probes);
+        probing.budget.pid = pid;
+        probing.budget.share = options.max_overhead;
+        if options.trace_waits {
+            let points: Vec<WaitPoint> = points
+                .iter()
+                .filter_map(|address| file_of(*address))
+                .map(|(path, file_offset)| WaitPoint { path, file_offset, kind: 0 })
+                .collect();
+            probing.waits = probing.trace(&points);
+        }
+        probing
+    }
+
+    /// Attaches the uprobes, if their rate is within the budget.
+    fn trace(&mut self, points: &[WaitPoint]) -> ProbeState {
+        let Some(probes) = &mut self.probes else { return ProbeState::Off };
+        if points.is_empty() {
+            return ProbeState::Missing("the functions to trace were not found in the target's symbols".into());
+        }
+        let cpu_before = cpu_seconds(self.budget.pid);
+        let rates = match probes.count_waits(points, COUNTED) {
+            Ok(rates) => rates,
+            Err(error) => return ProbeState::Missing(error.to_string()),
+        };
+        let load = (cpu_seconds(self.budget.pid) - cpu_before) / rates.window.as_secs_f64();
+        if let Err(why) = affordable(rates.total(), load, self.budget.share) {
+            return ProbeState::Missing(format!("not attached: {why}"));
+        }
+        match probes.attach_waits(points) {
+            Ok(()) => {
+                self.budget.looked = Instant::now();
+                self.budget.hits = hits(probes);
+                self.budget.cpu_s = cpu_seconds(self.budget.pid);
+                ProbeState::On
+            }
+            Err(error) => ProbeState::Missing(error.to_string()),
+        }
+    }
+
+    /// Detaches the uprobes when they cost more than they may.
+    pub(super) fn keep_budget(&mut self) {
+        let Some(probes) = &mut self.probes else { return };
+        let passed = self.budget.looked.elapsed();
+        if self.waits != ProbeState::On || passed < WATCHED {
+            return;
+        }
+        let (now_hits, now_cpu) = (hits(probes), cpu_seconds(self.budget.pid));
+        let rate = now_hits.saturating_sub(self.budget.hits) as f64 / passed.as_secs_f64();
+        let load = (now_cpu - self.budget.cpu_s) / passed.as_secs_f64();
+        (self.budget.looked, self.budget.hits, self.budget.cpu_s) = (Instant::now(), now_hits, now_cpu);
+        if let Err(why) = affordable(rate, load, self.budget.share) {
+            let detached = probes.detach_waits();
+            self.waits = ProbeState::Missing(match detached {
+                Ok(()) => format!("detached: {why}"),
+                Err(error) => format!("{why}, and they could not be detached: {error}"),
+            });
+        }
+    }
+
+    /// Registers of blocked threads, by thread id; empty where the kernel does not give them.
+    pub(super) fn registers(&mut self) -> FxHashMap<i32, runtime::ThreadRegisters> {
+        let read = self.probes.as_mut().and_then(|probes| probes.registers().ok()).unwrap_or_default();
+        read.into_iter()
+            .filter(|thread| !thread.on_cpu)
+            .map(|thread| {
+                let r = &thread.registers;
+                let values = [
+                    r.rax, r.rdx, r.rcx, r.rbx, r.rsi, r.rdi, r.rbp, r.rsp, r.r8, r.r9, r.r10, r.r11, r.r12, r.r13,
+                    r.r14, r.r15,
+                ];
+                let frame = FrameRegisters { ip: r.rip, values: values.map(Some) };
+                let fs_base = (thread.fs_base != 0).then_some(thread.fs_base);
+                (thread.tid, runtime::ThreadRegisters { tid: thread.tid, frame, fs_base })
+            })
+            .collect()
+    }
+
+    /// Threads that the kernel says are blocked inside a poll now.
+    pub(super) fn blocked(&self) -> Vec<BlockedThread> {
+        self.probes.as_ref().map(Probes::blocked_now).unwrap_or_default()
+    }
+
+    /// What was lost on the way, each way counted.
+    pub(super) fn lost(&self) -> LostCounts {
+        let counts = self.probes.as_ref().and_then(|probes| probes.counts().ok()).unwrap_or_default();
+        LostCounts {
+            ring_full: counts.ring_full(),
+            user_read: counts.user_read(),
+            channel_full: self.pump.as_ref().map_or(0, |pump| pump.dropped.load(Ordering::Relaxed)),
+            stack_moved: 0,
+        }
+    }
+}
+
+/// The kernel programs read three fields; tokio's scheduler field tells blocking closures from workers, and where it is
+/// not known the task id stands in for it: then a closure counts as a worker between polls.
+fn layout(context: ThreadContext) -> ContextLayout {
+    ContextLayout {
+        tls_offset: context.tls_offset,
+        task_id: context.task_id,
+        budget: context.budget,
+        scheduler: context.task_id,
+        polls: None,
+    }
+}
+
+/// Whether `rate` hits a second may be paid by a target that uses `load` CPUs; if not, why.
+fn affordable(rate: f64, load: f64, share: f64) -> Result<(), String> {
+    let (cost, allowed) = (rate * HIT_COST, share * load.max(LEAST_LOAD));
+    if cost <= allowed {
+        return Ok(());
+    }
+    Err(format!(
+        "{rate:.0} waits and wakes a second would cost the target {:.1}% of its CPU time, more than the {:.1}% of \
+         --max-overhead",
+        100.0 * cost / load.max(LEAST_LOAD),
+        100.0 * share,
+    ))
+}
+
+fn hits(probes: &Probes) -> u64 {
+    probes.wait_hits().map_or(0, |hits| hits.iter().sum())
+}
+
+/// CPU time that the process has used so far, in seconds.
+fn cpu_seconds(pid: i32) -> f64 {
+    let stat = procfs::process::Process::new(pid).and_then(|process| process.stat());
+    stat.map_or(0.0, |stat| (stat.utime + stat.stime) as f64 / procfs::ticks_per_second() as f64)
+}
+
+/// Takes events out of the ring buffers, on a thread of its own that never waits for anything else.
+struct Pump {
+    stop: Arc<Notify>,
+    dropped: Arc<AtomicU64>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Pump {
+    fn start(probes: &mut Probes, to: mpsc::SyncSender<Message>) -> Result<Self, String> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| format!("cannot start the event loop: {error}"))?;
+        let stream = {
+            let _inside = runtime.enter();
+            probes.events().map_err(|error| error.to_string())?
+        };
+        let (stop, dropped) = (Arc::new(Notify::new()), Arc::new(AtomicU64::new(0)));
+        let (stopped, drops) = (Arc::clone(&stop), Arc::clone(&dropped));
+        let thread = std::thread::Builder::new()
+            .name("gordian-events".into())
+            .spawn(move || runtime.block_on(pump(stream, &to, &stopped, &drops)))
+            .map_err(|error| format!("cannot start the event thread: {error}"))?;
+        Ok(Self { stop, dropped, thread: Some(thread) })
+    }
+}
+
+impl Drop for Pump {
+    fn drop(&mut self) {
+        self.stop.notify_one();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn pump(mut stream: EventStream, to: &mpsc::SyncSender<Message>, stop: &Notify, dropped: &AtomicU64) {
+    loop {
+        let batch = tokio::select! {
+            batch = stream.next_batch() => batch,
+            () = stop.notified() => return,
+        };
+        let Ok(events) = batch else { return };
+        match to.try_send(Message::Events(events)) {
+            Ok(()) => {}
+            Err(mpsc::TrySendError::Full(Message::Events(events))) => {
+                dropped.fetch_add(events.len() as u64, Ordering::Relaxed);
+            }
+            Err(_) => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_budget_is_a_share_of_what_the_target_does() {
+        assert!(affordable(1_000.0, 1.0, 0.01).is_ok(), "1.5 ms of 1 s");
+        assert!(affordable(10_000.0, 1.0, 0.01).is_err(), "15 ms of 1 s");
+        assert!(affordable(10_000.0, 2.0, 0.01).is_ok(), "15 ms of 2 s");
+        assert!(affordable(100.0, 0.0, 0.01).is_ok(), "an idle target may be traced");
+    }
+
+    #[test]
+    fn a_refusal_names_the_rate_and_the_flag() {
+        let why = affordable(100_000.0, 1.0, 0.01).expect_err("far above");
+        assert!(why.contains("100000") && why.contains("--max-overhead"), "{why}");
+    }
+}
