@@ -36,7 +36,7 @@ pub(super) fn source_frames(dwarf: Option<&Dwarf>, address: u64, symbol: Option<
         None => Vec::new(),
     };
     let Some(symbol) = symbol else { return frames };
-    let (function, raw) = (name::function(symbol.name), name::demangled(symbol.name));
+    let (function, raw) = name::both(symbol.name);
     match frames.last_mut() {
         // Line tables leave out what the symbol has: the path to a function.
         Some(outermost) if !outermost.function.contains("::") => {
@@ -89,14 +89,13 @@ fn from_lines(dwarf: &Dwarf, lines: &Context<Slice>, address: u64) -> Option<Vec
 fn named(dwarf: &Dwarf, found: Vec<Found>) -> Vec<SourceFrame> {
     let callers: Vec<Option<Bare>> = found.iter().skip(1).map(|found| Some(found.bare.clone())).chain([None]).collect();
     let frames = found.into_iter().zip(callers).map(|(found, caller)| {
-        let function = if found.complete || caller.is_none() {
-            name::function(&found.linkage)
-        } else {
-            recover::name_of(dwarf, &found.bare, caller.as_ref(), found.file.as_deref())
-        };
+        let (mut function, raw) = name::both(&found.linkage);
+        if !found.complete && caller.is_some() {
+            function = recover::name_of(dwarf, &found.bare, caller.as_ref(), found.file.as_deref());
+        }
         SourceFrame {
             function,
-            raw: name::demangled(&found.linkage),
+            raw,
             file: found.file,
             line: found.line,
             inlined: caller.is_some(),

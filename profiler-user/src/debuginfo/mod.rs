@@ -12,6 +12,8 @@ mod dwarf;
 mod elf;
 mod error;
 mod functions;
+#[cfg(test)]
+mod hostile_tests;
 mod landing;
 mod lines;
 mod module;

@@ -191,13 +191,13 @@ impl Module {
     /// ask for the byte before it. Falls back to the symbol where there is no line table; empty where there is no symbol.
     pub fn source_frames(&self, address: u64) -> Vec<SourceFrame> {
         let symbol = self.symbol_at(address).filter(|symbol| symbol.kind != SymbolKind::Tls);
-        lines::source_frames(self.dwarf().ok(), self.to_file(address), symbol)
+        lines::source_frames(self.dwarf_for(address), self.to_file(address), symbol)
     }
 
     /// The function that has code of its own at an exact address, as its debuginfo describes it. `None` without any.
     pub fn subprogram_at(&self, address: u64) -> Option<Subprogram> {
         let symbol = self.symbol_at(address);
-        functions::subprogram_at(self.dwarf().ok()?, self.to_file(address), symbol.map(|symbol| symbol.name))
+        functions::subprogram_at(self.dwarf_for(address)?, self.to_file(address), symbol.map(|symbol| symbol.name))
     }
 
     /// The types of this module; `None` unless its quality is [`Quality::Full`].
@@ -212,6 +212,11 @@ impl Module {
     /// When its sections contradict themselves. A file without debuginfo is no error: it has no units.
     pub(super) fn dwarf(&self) -> Result<&Dwarf, DebugInfoError> {
         self.dwarf.get_or_init(|| Dwarf::load(&self.elf)).as_ref().map_err(Clone::clone)
+    }
+
+    /// The debuginfo, if it could have anything to say of the address.
+    fn dwarf_for(&self, address: u64) -> Option<&Dwarf> {
+        self.dwarf().ok().filter(|_| self.contains(address))
     }
 
     fn has_symtab(&self) -> bool {

@@ -69,7 +69,7 @@ fn inlined_async_functions_are_listed_with_their_lines() {
             .symbols()
             .filter(|symbol| symbol.kind == SymbolKind::Text && name::function(symbol.name).starts_with("bank::"))
         {
-            for address in symbol.address..symbol.address + symbol.size {
+            for address in (symbol.address..symbol.address + symbol.size).step_by(4) {
                 seen.extend(module.source_frames(address).into_iter().filter(|frame| frame.is_coroutine));
             }
         }
@@ -91,7 +91,7 @@ fn inlined_functions_without_a_path_are_named_as_far_as_it_goes() {
         let mut seen = Vec::new();
         for symbol in module.symbols().filter(|symbol| symbol.kind == SymbolKind::Text) {
             if name::demangled(symbol.name).contains("bank::") {
-                let addresses = symbol.address..symbol.address + symbol.size;
+                let addresses = (symbol.address..symbol.address + symbol.size).step_by(4);
                 seen.extend(addresses.flat_map(|address| module.source_frames(address)));
             }
         }

@@ -33,10 +33,15 @@ pub use types::type_name;
 ///
 /// Takes a mangled symbol, a demangled name, or a path as DWARF has it. What is no Rust name comes back as it is.
 pub fn function(name: &str) -> String {
+    both(name).0
+}
+
+/// [`function`] and [`demangled`] of one name, for the price of one.
+pub(super) fn both(name: &str) -> (String, String) {
     let demangled = demangled(name);
     let hint = v0::impl_of(name);
     let found = path::contract(&demangled, hint.as_ref());
-    if found.is_empty() { demangled } else { found }
+    (if found.is_empty() { demangled.clone() } else { found }, demangled)
 }
 
 /// The full demangled name, without hashes; the name itself where it is not mangled.

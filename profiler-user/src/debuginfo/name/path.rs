@@ -77,7 +77,7 @@ fn of_self(inner: &str, hint: Option<&Impl>, depth: usize) -> Vec<String> {
     let named = named_type(subject, nested, depth);
     let Some(of_trait) = of_trait else {
         let module = || hint.map(|hint| hint.module.clone()).filter(|module| !module.is_empty());
-        return named.or_else(module).unwrap_or_else(|| vec![subject.to_owned()]);
+        return named.or_else(module).unwrap_or_default();
     };
     let trait_path = || resolve(of_trait, None, depth + 1);
     match (named, hint) {

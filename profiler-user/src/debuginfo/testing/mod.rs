@@ -33,7 +33,11 @@ pub(super) const BIAS: u64 = 0x5555_0000_0000;
 
 /// The source of `bank`.
 pub(super) fn source() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("src/debuginfo/testing/bank.rs")
+    directory().join("bank.rs")
+}
+
+fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src/debuginfo/testing")
 }
 
 /// The line of `bank` that has `text` in it.
@@ -47,7 +51,7 @@ pub(super) fn line_of(text: &str) -> u32 {
 pub(super) fn program(build: Build) -> Bytes {
     static PROGRAMS: [OnceLock<Bytes>; ALL.len()] = [const { OnceLock::new() }; ALL.len()];
     let index = ALL.iter().position(|known| *known == build).expect("one of the builds above");
-    PROGRAMS[index].get_or_init(|| compile(build, &[])).clone()
+    PROGRAMS[index].get_or_init(|| compile(build, "bank.rs", &[])).clone()
 }
 
 /// `bank` in one build, placed at [`BIAS`].
@@ -55,12 +59,22 @@ pub(super) fn module(build: Build) -> Module {
     Module::parse(program(build), BIAS, "bank".into()).expect("rustc writes sound ELF files")
 }
 
-/// Compiles `bank`, with more flags.
-pub(super) fn compile(build: Build, more: &[&str]) -> Bytes {
+/// A library of a few kilobytes, with full debuginfo: small enough to be damaged thousands of times.
+pub(super) fn small() -> &'static [u8] {
+    static SMALL: OnceLock<Vec<u8>> = OnceLock::new();
+    SMALL.get_or_init(|| {
+        let flags = ["-C", "panic=abort", "-C", "link-arg=-nostdlib", "--crate-type", "cdylib"];
+        compile(FULL, "small.rs", &flags).to_vec()
+    })
+}
+
+/// Compiles one of the fixtures, with more flags.
+fn compile(build: Build, source: &str, more: &[&str]) -> Bytes {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let out = dir.path().join("bank");
+    let out = dir.path().join("out");
     let mut rustc = Command::new("rustc");
-    rustc.args(["--edition", "2024", "-C", "opt-level=3", "-C", "codegen-units=1", "-o"]).arg(&out).arg(source());
+    rustc.args(["--edition", "2024", "-C", "opt-level=3", "-C", "codegen-units=1", "-o"]).arg(&out);
+    rustc.arg(directory().join(source));
     rustc.arg("-C").arg(format!("debuginfo={}", build.debuginfo));
     rustc.arg("-C").arg(format!("strip={}", build.strip));
     rustc.arg("-C").arg(format!("symbol-mangling-version={}", build.mangling)).args(more);

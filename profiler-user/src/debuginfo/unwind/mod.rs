@@ -71,9 +71,9 @@ impl Unwinder {
         self.known.clear();
         let tables = Tables::of(module);
         let svma = |name| {
-            module
-                .section(name)
-                .map(|section| module.to_file(section.address)..module.to_file(section.address) + section.size)
+            let section = module.section(name)?;
+            let start = module.to_file(section.address);
+            Some(start..start.saturating_add(section.size))
         };
         let sections = ExplicitModuleSectionInfo {
             text_svma: svma(".text"),

@@ -22,6 +22,18 @@ pub(super) enum Rule {
     None,
 }
 
+/// Whether a `.eh_frame_hdr` is as all linkers write it, with as many entries as it says: version 1, a relative pointer
+/// to `.eh_frame`, a 32-bit count, and a table of two 32-bit words an entry. Without one, `.eh_frame` is read in line.
+fn is_sound_header(header: &[u8]) -> bool {
+    let Some(([1, 0x1b, 0x03, 0x3b, _, _, _, _], [a, b, c, d])) =
+        header.first_chunk().zip(header.get(8..12).and_then(|count| count.first_chunk()))
+    else {
+        return false;
+    };
+    let entries = u64::from(u32::from_le_bytes([*a, *b, *c, *d]));
+    entries != 0 && 12 + entries * 8 <= header.len() as u64
+}
+
 /// The unwind tables of one module.
 pub(super) struct Tables {
     pub(super) eh_frame: Option<Bytes>,
@@ -40,7 +52,7 @@ impl Tables {
             bases = bases.set_eh_frame(address);
             eh_frame = Some(bytes);
         }
-        if let Some((address, bytes)) = start(".eh_frame_hdr") {
+        if let Some((address, bytes)) = start(".eh_frame_hdr").filter(|(_, bytes)| is_sound_header(bytes)) {
             bases = bases.set_eh_frame_hdr(address);
             eh_frame_hdr = Some(bytes);
         }
