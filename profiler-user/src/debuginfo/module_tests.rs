@@ -179,3 +179,18 @@ fn debuginfo_names_the_generics_of_a_function() {
     let module = testing::module(SYMBOLS);
     assert_eq!(module.subprogram_at(address_of(&module, "bank::main")), None);
 }
+
+#[test]
+fn packed_debuginfo_is_unpacked() {
+    let module = Module::parse(testing::small_packed(), BIAS, "small".into()).expect("sound");
+    let info = module.section(".debug_info").expect("full debuginfo");
+    let plain = Module::parse(testing::small().to_vec().into(), BIAS, "small".into()).expect("sound");
+    assert!(
+        info.bytes.len() < plain.section(".debug_info").expect("full debuginfo").bytes.len(),
+        "packed by the linker"
+    );
+    let area = module.exported("area").expect("exported");
+    assert_eq!(module.source_frames(area), plain.source_frames(plain.exported("area").expect("exported")));
+    let types = module.types().expect("full debuginfo");
+    assert_eq!(types.size(types.find("small::Pair<u32>").expect("described")), Some(16));
+}

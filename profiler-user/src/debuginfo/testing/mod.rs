@@ -62,11 +62,17 @@ pub(super) fn module(build: Build) -> Module {
 /// A library of a few kilobytes, with full debuginfo: small enough to be damaged thousands of times.
 pub(super) fn small() -> &'static [u8] {
     static SMALL: OnceLock<Vec<u8>> = OnceLock::new();
-    SMALL.get_or_init(|| {
-        let flags = ["-C", "panic=abort", "-C", "link-arg=-nostdlib", "--crate-type", "cdylib"];
-        compile(FULL, "small.rs", &flags).to_vec()
-    })
+    SMALL.get_or_init(|| compile(FULL, "small.rs", &LIBRARY).to_vec())
 }
+
+/// The same library with its debuginfo packed.
+pub(super) fn small_packed() -> Bytes {
+    let packed = ["-C", "link-arg=-Wl,--compress-debug-sections=zlib"];
+    compile(FULL, "small.rs", &[&LIBRARY[..], &packed].concat())
+}
+
+/// Flags for a library without a standard library below it.
+const LIBRARY: [&str; 6] = ["-C", "panic=abort", "-C", "link-arg=-nostdlib", "--crate-type", "cdylib"];
 
 /// Compiles one of the fixtures, with more flags.
 fn compile(build: Build, source: &str, more: &[&str]) -> Bytes {
