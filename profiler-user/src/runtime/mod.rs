@@ -6,7 +6,12 @@ pub mod tokio;
 
 pub use world::{ThreadContext, ThreadRegisters, World};
 
-use crate::model::Snapshot;
+use std::sync::Arc;
+
+use crate::{
+    debuginfo::Module,
+    model::{Frame, Snapshot},
+};
 
 /// One async runtime library, as it was found in a process. It keeps what it learned of the code, never of the data.
 pub trait Runtime {
@@ -19,6 +24,12 @@ pub trait Runtime {
 
     /// Where its threads keep what they are at; `None` until a read has found out.
     fn thread_context(&self) -> Option<ThreadContext>;
+
+    /// The type of the task whose poll is on a stack of code addresses, innermost first.
+    fn polled_type(&self, modules: &[Module], addresses: &[u64]) -> Option<Arc<str>>;
+
+    /// How many frames of a stack, root first, lie outside of the innermost poll; `None` where there is no poll.
+    fn inside_poll(&self, frames: &[Frame]) -> Option<usize>;
 
     /// Functions whose entry means that a task begins or ends a wait, by address in the target: for *trace waits*.
     fn wait_functions(&self) -> Vec<u64>;

@@ -1,15 +1,16 @@
 //! Takes snapshots of one process: what is where in its code is learned once, its memory is read anew each time.
 
-use std::{path::PathBuf, time::Instant};
+use std::{path::PathBuf, sync::Arc, time::Instant};
 
 use rustc_hash::FxHashMap;
 
 use super::{AttachError, stacks::Stacks};
 use crate::{
-    debuginfo::{FrameRegisters, Module, Quality},
-    model::{Snapshot, Target},
+    debuginfo::{Bytes, FrameRegisters, Module, Quality},
+    model::{Frame, Snapshot, Target},
+    probe::Sample,
     runtime::{Runtime, ThreadContext, ThreadRegisters, World, tokio::Tokio},
-    target::{LiveMemory, ModuleFile, Process, TargetError},
+    target::{LiveMemory, Memory, ModuleFile, Process, TargetError},
 };
 
 /// A process and what was learned of its code.
@@ -33,6 +34,17 @@ impl Inspector {
             match Module::load(file) {
                 Ok(module) => modules.push(module),
                 Err(error) => missing.push(format!("{}: {error}", file.path.display())),
+            }
+        }
+        if let Some(vdso) = mappings.iter().find(|mapping| mapping.label.as_deref() == Some("vdso")) {
+            let mut bytes = vec![0; (vdso.range.end - vdso.range.start) as usize];
+            // The kernel's own code in the process: stacks that end in a clock call go through it.
+            let start = vdso.range.start;
+            let memory = process.memory(mappings.clone(), files.clone())?;
+            if memory.read(start, &mut bytes).is_ok()
+                && let Ok(module) = Module::parse(Bytes::new(Arc::new(bytes)), start, PathBuf::from("[vdso]"))
+            {
+                modules.push(module);
             }
         }
         let memory = process.memory(mappings, files.clone())?;
@@ -84,6 +96,26 @@ impl Inspector {
         let root = PathBuf::from(format!("/proc/{}/root", self.process.pid()));
         let path = root.join(module.path().strip_prefix("/").ok()?);
         Some((path, module.file_offset(address)?))
+    }
+
+    /// The stack of a sample, innermost address first, and whether its root is there.
+    pub(super) fn unwind_sample(&mut self, sample: &Sample) -> (Vec<u64>, bool) {
+        self.stacks.unwind_sample(sample)
+    }
+
+    /// Frames of addresses as [`Self::unwind_sample`] gives them, root first.
+    pub(super) fn name(&mut self, addresses: &[u64]) -> Vec<Frame> {
+        self.stacks.name(&self.modules, addresses)
+    }
+
+    /// The type of the task whose poll is on a stack of code addresses (innermost first).
+    pub(super) fn polled_type(&self, addresses: &[u64]) -> Option<Arc<str>> {
+        self.runtimes.iter().find_map(|runtime| runtime.polled_type(&self.modules, addresses))
+    }
+
+    /// How many frames of a stack (root first) lie outside of the innermost poll; `None` where there is none.
+    pub(super) fn inside_poll(&self, frames: &[Frame]) -> Option<usize> {
+        self.runtimes.iter().find_map(|runtime| runtime.inside_poll(frames))
     }
 
     /// A fresh view of the memory.

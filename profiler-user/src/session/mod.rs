@@ -8,6 +8,7 @@ mod history;
 mod inspector;
 mod options;
 mod probing;
+mod profiling;
 mod stacks;
 mod view;
 
@@ -15,4 +16,5 @@ pub use attached::Session;
 pub use candidates::{Candidate, candidates};
 pub use error::AttachError;
 pub use options::Options;
+pub use profiling::{OnCpuProfile, ProfileOptions, on_cpu_profile};
 pub use view::{ProbeState, View};

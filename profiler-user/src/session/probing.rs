@@ -82,7 +82,7 @@ impl Probing {
         if !options.probes {
             return probing;
         }
-        let layout = context.map(layout);
+        let layout = context.map(context_layout);
         let probe_options = ProbeOptions {
             min_block: options.thresholds.blocked_worker.min(Duration::from_millis(20)),
             run_stats: true,
@@ -208,7 +208,7 @@ impl Probing {
 
 /// The kernel programs read three fields; tokio's scheduler field tells blocking closures from workers, and where it is
 /// not known the task id stands in for it: then a closure counts as a worker between polls.
-fn layout(context: ThreadContext) -> ContextLayout {
+pub(super) fn context_layout(context: ThreadContext) -> ContextLayout {
     ContextLayout {
         tls_offset: context.tls_offset,
         task_id: context.task_id,

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use crate::{
-    debuginfo::{Module, Unwinder},
+    debuginfo::{Completeness, Module, Unwinder},
     model::Frame,
+    probe::Sample,
     runtime::ThreadRegisters,
     target::{LiveMemory, Memory},
 };
@@ -28,6 +29,19 @@ impl Stacks {
         let Some(sp) = at.frame.sp() else { return Vec::new() };
         let (addresses, _) = self.unwinder.unwind(at.frame.ip, sp, at.frame.bp().unwrap_or(0), &mut read);
         self.name(modules, &addresses)
+    }
+
+    /// Unwinds a sample through the copy of the stack that came with it: addresses, innermost first, and whether the
+    /// root of the stack is among them.
+    pub(super) fn unwind_sample(&mut self, sample: &Sample) -> (Vec<u64>, bool) {
+        let registers = &sample.registers;
+        let mut read = |address: u64| {
+            let at = usize::try_from(address.wrapping_sub(registers.rsp)).map_err(|_| ())?;
+            let bytes = at.checked_add(8).and_then(|end| sample.stack.get(at..end)).ok_or(())?;
+            Ok(u64::from_le_bytes(std::array::from_fn(|index| bytes[index])))
+        };
+        let (addresses, end) = self.unwinder.unwind(registers.rip, registers.rsp, registers.rbp, &mut read);
+        (addresses, matches!(end, Completeness::Complete))
     }
 
     /// Frames of `addresses` (innermost first, as unwound; for lookup, so return addresses less one), root first.

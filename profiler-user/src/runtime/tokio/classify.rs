@@ -87,6 +87,8 @@ pub(super) enum Role {
     ResumeUnwinding,
     /// Puts the thread to sleep until its root future is woken.
     Park,
+    /// Wraps the poll of one type of future.
+    TaskPoll,
     /// Some other `poll`.
     Poll,
 }
@@ -154,6 +156,10 @@ const ROLES: &[(&str, Role)] = &[
     ("tokio::runtime::park::CachedParkThread::park", Role::Park),
     ("tokio::runtime::park::Inner::park", Role::Park),
     ("_Unwind_Resume", Role::ResumeUnwinding),
+    // tokio/src/runtime/task/raw.rs, harness.rs, core.rs
+    ("tokio::runtime::task::raw::poll", Role::TaskPoll),
+    ("tokio::runtime::task::harness::Harness::poll", Role::TaskPoll),
+    ("tokio::runtime::task::core::Core::poll", Role::TaskPoll),
     // tokio/src/macros/support.rs: the fair start of select!
     ("tokio::macros::support::thread_rng_n", Role::Select),
     ("tokio::runtime::context::thread_rng_n", Role::Select),

@@ -8,12 +8,13 @@
 
 use std::sync::Arc;
 
+use super::classify::{self, Role};
 use crate::debuginfo::{Module, name};
 
 /// The future's type, by what the poll function itself says.
 pub(super) fn of_poll(module: &Module, poll: u64) -> Option<Arc<str>> {
     if let Some(symbol) = module.symbol_at(poll) {
-        let full = format!("{:#}", rustc_demangle::demangle(symbol.name));
+        let full = name::demangled(symbol.name);
         if let Some(arguments) = full.split_once("raw::poll::<").map(|(_, rest)| rest) {
             return Some(name::type_name(first_argument(arguments)).into());
         }
@@ -21,6 +22,29 @@ pub(super) fn of_poll(module: &Module, poll: u64) -> Option<Arc<str>> {
     let subprogram = module.subprogram_at(poll)?;
     subprogram.template_types.first().map(|future| name::type_name(future).into())
 }
+
+/// The future's type, by a function between the scheduler and the future: one that was made for that type alone.
+pub(super) fn of_wrapper(module: &Module, address: u64) -> Option<Arc<str>> {
+    let symbol = module.symbol_at(address)?;
+    if classify::role(&name::function(symbol.name)) != Some(Role::TaskPoll) {
+        return None;
+    }
+    let full = name::demangled(symbol.name);
+    let by_symbol = WRAPPERS.iter().find_map(|wrapper| full.split_once(wrapper)).map(|(_, rest)| first_argument(rest));
+    // Legacy mangling writes the parameter, not what it stands for.
+    if let Some(future) = by_symbol.filter(|future| *future != "T") {
+        return Some(name::type_name(future).into());
+    }
+    let subprogram = module.subprogram_at(address)?;
+    subprogram.template_types.first().map(|future| name::type_name(future).into())
+}
+
+/// The wrappers as v0 symbols spell them: their first argument is the future.
+const WRAPPERS: &[&str] = &[
+    "tokio::runtime::task::harness::Harness<",
+    "tokio::runtime::task::core::Core<",
+    "tokio::runtime::task::raw::poll::<",
+];
 
 /// Types around a future that a destructor's symbol can name, outermost first: the future is their first argument.
 const AROUND: &[&str] = &[
@@ -36,12 +60,13 @@ pub(super) fn of_destructor(modules: &[Module], functions: &[u64]) -> Option<Arc
         .iter()
         .filter_map(|address| {
             let symbol = modules.iter().find_map(|module| module.symbol_at(*address))?;
-            Some(format!("{:#}", rustc_demangle::demangle(symbol.name)))
+            Some(name::demangled(symbol.name))
         })
         .collect();
     names
         .iter()
         .find_map(|name| AROUND.iter().find_map(|around| name.split_once(around)).map(|(_, rest)| first_argument(rest)))
+        .filter(|future| *future != "T")
         .or_else(|| names.iter().find_map(|name| dropped_type(name)).filter(|dropped| is_coroutine(dropped)))
         .map(|future| name::type_name(future).into())
 }

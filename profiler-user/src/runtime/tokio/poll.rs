@@ -55,6 +55,8 @@ pub(super) struct Polled {
     pub(super) selects: Vec<u64>,
     /// Invocations that wait for all their children.
     pub(super) joins: Vec<u64>,
+    /// Functions between the scheduler and the future, made for its type alone.
+    pub(super) poll_functions: Vec<u64>,
     /// Why it is not the whole truth.
     pub(super) incomplete: Option<String>,
     /// The deepest call before any hit, for a task whose leaf was inlined: where it was made from tells the leaf.
@@ -170,6 +172,7 @@ impl<'c> PollHooks<'c> {
                 hits: Vec::new(),
                 selects: Vec::new(),
                 joins: Vec::new(),
+                poll_functions: Vec::new(),
                 incomplete: None,
                 deepest_call: Vec::new(),
             },
@@ -250,6 +253,9 @@ impl Hooks for PollHooks<'_> {
             return Action::Stop;
         }
         let action = self.policy.on_call(m, target, role);
+        if role == Some(Role::TaskPoll) && self.polled.hits.is_empty() {
+            self.polled.poll_functions.push(target);
+        }
         if self.inside.is_none() {
             match role {
                 Some(Role::Select) => self.polled.selects.push(caller),

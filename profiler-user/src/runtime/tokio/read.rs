@@ -1,6 +1,6 @@
 //! One read of all that tokio has in a process.
 
-use std::sync::Arc;
+use std::{cell::RefCell, sync::Arc};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -51,6 +51,10 @@ pub struct Tokio {
     version: Option<String>,
     code: Code,
     unwinder: RegisterUnwinder,
+    /// Vtable that a function on the way from the worker's loop to the future belongs to; `None` where several share it.
+    poll_code: FxHashMap<u64, Option<u64>>,
+    /// Answers of [`Runtime::polled_type`] by function: samples ask for the same ones again and again.
+    poll_names: RefCell<FxHashMap<u64, Option<Arc<str>>>>,
     tls_offset: Option<i64>,
     context: Option<ThreadContext>,
 }
@@ -87,6 +91,10 @@ impl Tokio {
         if vtables.is_empty() {
             return None;
         }
+        let mut poll_code: FxHashMap<u64, Option<u64>> = FxHashMap::default();
+        for (address, vtable) in &vtables {
+            poll_code.entry(vtable.poll).and_modify(|known| *known = None).or_insert(Some(*address));
+        }
         let deallocs = vtables.values().map(|vtable| vtable.dealloc).collect();
         Some(Self {
             vtables,
@@ -98,6 +106,8 @@ impl Tokio {
             unwinder: RegisterUnwinder::new(modules),
             tls_offset: modules.first().and_then(context::tls_offset),
             context: None,
+            poll_code,
+            poll_names: RefCell::default(),
         })
     }
 
@@ -179,6 +189,13 @@ impl Tokio {
                 }
             });
             self.context = context;
+            for function in &polled.poll_functions {
+                let known = self.poll_code.entry(*function).or_insert(Some(header.vtable));
+                // Code that two types share tells neither.
+                if *known != Some(header.vtable) {
+                    *known = None;
+                }
+            }
             (root, waits) = self.strands(world, &polled);
             let is_dealloc = |address| self.deallocs.contains(&address);
             let dropped = holds::run(&self.code, memory, vtable, header, fs_base, &is_dealloc);
@@ -295,6 +312,27 @@ impl Runtime for Tokio {
 
     fn thread_context(&self) -> Option<ThreadContext> {
         self.context
+    }
+
+    fn polled_type(&self, modules: &[Module], addresses: &[u64]) -> Option<Arc<str>> {
+        addresses.iter().find_map(|address| {
+            let module = modules.iter().find(|module| module.contains(*address))?;
+            let function = module.symbol_at(*address)?.address;
+            if let Some(known) = self.poll_names.borrow().get(&function) {
+                return known.clone();
+            }
+            let by_vtable = || {
+                let vtable = (*self.poll_code.get(&function)?)?;
+                self.names.get(&vtable).cloned()
+            };
+            let named = by_vtable().or_else(|| names::of_wrapper(module, *address));
+            self.poll_names.borrow_mut().insert(function, named.clone());
+            named
+        })
+    }
+
+    fn inside_poll(&self, frames: &[Frame]) -> Option<usize> {
+        threads::inside_poll(frames)
     }
 
     fn wait_functions(&self) -> Vec<u64> {

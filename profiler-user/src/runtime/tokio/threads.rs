@@ -4,7 +4,7 @@ use rustc_hash::FxHashMap;
 
 use super::{classify, heap::Header, roots::Root, vtables::TaskVtable};
 use crate::{
-    model::{PartyId, Runtime, Syscall, Task, TaskState, Thread, ThreadActivity, ThreadRole},
+    model::{Frame, PartyId, Runtime, Syscall, Task, TaskState, Thread, ThreadActivity, ThreadRole},
     runtime::World,
     target::{Memory, RunState, SyscallState, ThreadFacts},
 };
@@ -139,9 +139,17 @@ pub(super) fn runtime_of(world: &World<'_>, root: &Root<'_>, runtimes: &[Runtime
     search(world, root.frame.sp()?, runtimes, &FxHashMap::default(), &FxHashMap::default()).runtime.or(only)
 }
 
+/// How many frames of a stack, root first, lie outside of the innermost poll; `None` where there is no poll.
+pub(super) fn inside_poll(frames: &[Frame]) -> Option<usize> {
+    let poll = frames.iter().rposition(|frame| POLLING.contains(&&*frame.function))?;
+    // The future's own frames begin behind what tokio wraps around a poll.
+    let wraps = |frame: &Frame| frame.function.starts_with("tokio::runtime::") || !classify::shown(&frame.function);
+    Some(poll + 1 + frames[poll + 1..].iter().take_while(|frame| wraps(frame)).count())
+}
+
 /// Gives a task that is being polled the part of its thread's stack that lies inside the poll.
 pub(super) fn adopt_stack(task: &mut Task, thread: &Thread) {
-    let inside = thread.frames.iter().rposition(|frame| POLLING.contains(&&*frame.function)).map_or(0, |at| at + 1);
+    let inside = inside_poll(&thread.frames).unwrap_or(0);
     task.root.frames =
         thread.frames[inside..].iter().filter(|frame| classify::shown(&frame.function)).cloned().collect();
     if matches!(thread.activity, ThreadActivity::BlockedIn(party) if party == task.party) {
