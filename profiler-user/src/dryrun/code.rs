@@ -155,7 +155,7 @@ impl Block {
 
 const NO_LINK: u64 = u64::MAX;
 /// Instructions kept before all is forgotten: a bound on memory, far above what honest code needs.
-const MOST_OPS: usize = 400_000;
+const MOST_OPS: usize = 200_000;
 
 /// Decoded code of one process, for all runs over it: each address is decoded once.
 ///

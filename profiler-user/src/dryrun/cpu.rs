@@ -83,6 +83,13 @@ impl<'m> Cpu<'m> {
         self.gpr_poison[i] = value.poison;
     }
 
+    /// The whole of the register with this number.
+    #[cfg(test)]
+    pub(super) fn whole(&self, index: u8) -> Value {
+        let i = usize::from(index);
+        Value { bits: self.gpr[i], poison: self.gpr_poison[i] }
+    }
+
     /// Replaces the whole of the register with this number.
     pub(super) fn set_whole(&mut self, index: u8, value: Value) {
         let i = usize::from(index);

@@ -4,6 +4,9 @@
 //! what cannot be known: bytes and registers nobody gave a value. It spreads byte by byte through what is computed from it,
 //! and where it would decide something (a branch, an address) the run ends as [`Unknown`]. All meaning comes from
 //! [`Hooks`]: what a call does, whether it is entered, when to stop.
+//!
+//! Every instruction that is interpreted is compared with the processor itself in `tests/differential`, which finds the
+//! forms by enumerating encodings: an instruction cannot be added without being compared.
 
 mod arithmetic;
 mod atomics;

@@ -1,6 +1,6 @@
 //! Which function interprets which instruction.
 
-use iced_x86::{ConditionCode, EncodingKind, Instruction, Mnemonic, OpKind, Register};
+use iced_x86::{Code, ConditionCode, EncodingKind, Instruction, Mnemonic, OpKind, Register};
 
 use super::code::Op;
 use super::cpu::Cpu;
@@ -27,6 +27,9 @@ pub(super) fn nothing(_: &mut Cpu<'_>, _: &Op) -> Result<(), Why> {
 /// How to carry out `instruction`, if it is one the interpreter has.
 pub(super) fn implementation(instruction: &Instruction) -> Option<Exec> {
     let mnemonic = instruction.mnemonic();
+    if is_odd(instruction) {
+        return None;
+    }
     if is_hint(mnemonic) {
         return Some(Exec::Plain(nothing));
     }
@@ -36,15 +39,41 @@ pub(super) fn implementation(instruction: &Instruction) -> Option<Exec> {
     if instruction.op_kinds().any(is_implicit_memory) {
         return has_usual_addresses(instruction).then(|| string_instruction(mnemonic)).flatten().map(Exec::Plain);
     }
+    by_name(mnemonic).or_else(|| conditional(instruction).map(Exec::Plain))
+}
+
+/// The implementation of all instructions of a name but string instructions and conditional ones.
+fn by_name(mnemonic: Mnemonic) -> Option<Exec> {
     integer_instruction(mnemonic)
-        .or_else(|| conditional(instruction))
         .or_else(|| vector_instruction(mnemonic))
         .map(Exec::Plain)
         .or_else(|| packed(mnemonic).map(Exec::Packed))
 }
 
+/// Whether there is an implementation for some instruction of that name; of conditional ones nothing is said.
+#[cfg(test)]
+pub(super) fn knows(mnemonic: Mnemonic) -> bool {
+    is_hint(mnemonic) || by_name(mnemonic).is_some() || string_instruction(mnemonic).is_some()
+}
+
 fn packed(mnemonic: Mnemonic) -> Option<Packed> {
     vector_integer::find(mnemonic).or_else(|| vector_shuffle::find(mnemonic)).or_else(|| vector_float::find(mnemonic))
+}
+
+/// Encodings no compiler makes, and whose effect differs between processors or from what the decoder says.
+fn is_odd(instruction: &Instruction) -> bool {
+    use Code as C;
+    match instruction.code() {
+        // Whether a compare-exchange of a register that fails clears its upper half.
+        C::Cmpxchg_rm8_r8 | C::Cmpxchg_rm16_r16 | C::Cmpxchg_rm32_r32 | C::Cmpxchg_rm64_r64 => {
+            instruction.op0_kind() == OpKind::Register
+        }
+        // With a REX prefix it may be an exchange.
+        C::Pause => instruction.len() > 2,
+        // 16 bits: undefined by the manuals, or of a stack that is not of 8-byte words.
+        C::Bswap_r16 | C::Leavew | C::Push_imm16 | C::Pushw_imm8 => true,
+        _ => false,
+    }
 }
 
 /// Instructions whose operands, if any, are not touched.

@@ -1,4 +1,7 @@
 //! Tests of the machine as a whole.
 
 mod control;
+mod differential;
+mod hostile;
+mod poison;
 mod support;
