@@ -50,7 +50,7 @@ pub(super) fn clock(moment: SystemTime) -> String {
     format!("{:02}:{:02}:{:02}.{ms:03} UTC", s / 3600, s / 60 % 60, s % 60)
 }
 
-/// `file:line` of a frame, the file shortened to the part that tells: below the registry for a dependency, below
+/// `file:line` of a frame, the file shortened to the part that tells: from the crate's own directory on, or from
 /// `library` for std. `None` where no line table speaks of it.
 pub(super) fn place(frame: &Frame) -> Option<String> {
     let mut place = short_path(frame.file.as_deref()?).to_owned();
@@ -81,6 +81,13 @@ fn short_path(path: &str) -> &str {
         && let Some((_, inside)) = below.split_once('/')
     {
         return inside;
+    }
+    // <wherever it was built>/<crate>/src/...
+    if path.starts_with('/')
+        && let Some((above, _)) = path.rsplit_once("/src/")
+        && let Some(name) = above.rfind('/')
+    {
+        return &path[name + 1..];
     }
     path
 }
@@ -147,7 +154,10 @@ mod tests {
             "tokio-1.54.1/src/sync/mutex.rs"
         );
         assert_eq!(short_path("/rustc/59807616e/library/std/src/thread.rs"), "library/std/src/thread.rs");
-        assert_eq!(short_path("src/main.rs"), "src/main.rs");
+        assert_eq!(short_path("/home/me/src/shop/ledger/src/bin/serve.rs"), "ledger/src/bin/serve.rs");
+        for kept in ["src/main.rs", "/src/main.rs", "/build/main.rs", "ledger/src/main.rs", ""] {
+            assert_eq!(short_path(kept), kept);
+        }
     }
 
     #[test]

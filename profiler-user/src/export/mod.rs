@@ -15,4 +15,4 @@ pub mod text;
 pub use escape::escape;
 
 #[cfg(test)]
-mod samples;
+pub(crate) mod samples;

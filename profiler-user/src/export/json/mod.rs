@@ -3,11 +3,13 @@
 //! Readers ignore keys they do not know, so keys may be added; none may be renamed, removed or change its meaning
 //! without a new schema number.
 
+mod candidates;
 mod document;
 mod finding;
 mod task;
 mod write;
 
+pub use candidates::Candidates;
 pub use document::{Document, FindingLine, Line};
 pub use finding::FindingJson;
 pub use task::{GroupJson, TaskJson};

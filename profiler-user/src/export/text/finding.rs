@@ -94,7 +94,7 @@ impl Party<'_> {
         match self {
             Self::Task(task) => {
                 page.indent(2).put(Ink::Strong, task_name(task)).add(", ").add(task.state.name());
-                if let Some(since_when) = task.since {
+                if let Some(since_when) = task.since.filter(|bound| bound.at_least_s >= super::tasks::TOLD_S) {
                     page.add(" for ").add(since(since_when));
                 }
                 page.end();

@@ -1,12 +1,14 @@
 //! Text for people, at a terminal or in a log.
 
 mod finding;
+mod ps;
 mod remedy;
 mod resource;
 mod stack;
 mod tasks;
 
 pub use finding::{finding, verdict};
+pub use ps::candidates;
 pub use tasks::{groups, header, tasks, unread};
 
 #[cfg(test)]

@@ -80,7 +80,10 @@ pub(super) fn hold(hold: &Hold) -> String {
         HoldHow::AssignedUnpolled => format!("was handed {resource} but has not been polled since"),
         HoldHow::Reserved => format!("has {} of the permits it wants of {resource}", hold.amount),
         HoldHow::Sender => format!("owns a sender of {resource}"),
-        HoldHow::Receiver => format!("owns the receiver of {resource}"),
+        HoldHow::Receiver => {
+            let one_of_many = matches!(hold.resource.kind, ResourceKind::TokioBroadcast | ResourceKind::TokioWatch);
+            format!("owns {} receiver of {resource}", if one_of_many { "a" } else { "the" })
+        }
         HoldHow::JoinHandle => format!("owns the join handle {resource}"),
     };
     if let Some(frame) = &hold.site {

@@ -7,10 +7,12 @@ use crate::{
         group::Group,
         page::{Ink, Page},
     },
-    model::{Snapshot, Task, TaskState},
+    model::{ResourceKind, Snapshot, Task, TaskState},
     session::{ProbeState, View},
 };
 
+/// Shorter bounds than this say nothing: a single look knows of no time at all.
+pub(super) const TOLD_S: f64 = 0.001;
 /// Ids named of a group.
 const EXAMPLES: usize = 5;
 
@@ -47,7 +49,7 @@ pub fn groups(page: &mut Page, groups: &[Group<'_>], hidden: usize) {
                 page.put(ink(state), state.name());
             }
         }
-        if let Some(longest) = group.longest_s() {
+        if let Some(longest) = group.longest_s().filter(|&longest| longest >= TOLD_S) {
             page.add(format_args!(", the longest for at least {}", seconds(longest)));
         }
         page.end();
@@ -73,7 +75,7 @@ pub fn tasks(page: &mut Page, tasks: &[&Task], hidden: usize) {
         if let Some(tid) = task.thread {
             page.add(format_args!(" on thread {tid}"));
         }
-        if let Some(bound) = task.since {
+        if let Some(bound) = task.since.filter(|bound| bound.at_least_s >= TOLD_S) {
             page.add(" for ").add(since(bound));
         }
         page.end();
@@ -139,7 +141,8 @@ fn shared_leaf(page: &mut Page, group: &Group<'_>) {
         shared.resource.address = 0;
     }
     page.indent(4).put(Ink::Strong, resource::kind_wait(&shared));
-    if addresses > 1 {
+    // Every sleep and every socket is its own; that a lock is not the same lock is worth knowing.
+    if addresses > 1 && !matches!(wait.resource.kind, ResourceKind::Timer | ResourceKind::Io) {
         page.add(format_args!(", {addresses} different ones"));
     }
     page.end();

@@ -1,0 +1,85 @@
+//! `gordian tasks`: every task, grouped by equal await stack or one by one.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use anyhow::bail;
+use tokio::runtime::Handle;
+
+use super::{
+    args::Tasks,
+    attach::{self, Attach},
+    gather::{Plan, Stop, gather},
+    output::{Output, Status},
+};
+use crate::{
+    export::{
+        group::group,
+        json::{self, Document},
+        text,
+    },
+    model::{PartyId, Task, TaskState},
+    session::View,
+};
+
+/// Runs it.
+pub(super) fn run(tasks: &Tasks, runtime: &Handle, output: Output) -> anyhow::Result<Status> {
+    let view = look(tasks, runtime, output)?;
+    let chosen = choose(tasks, &view);
+    let limit = tasks.limit.unwrap_or(usize::MAX);
+    let mut page = output.page();
+    text::header(&mut page, &view.snapshot);
+    let document = if tasks.all {
+        let shown = &chosen[..limit.min(chosen.len())];
+        text::tasks(&mut page, shown, chosen.len() - shown.len());
+        Document::tasks(&view, shown.iter().copied())
+    } else {
+        let groups = group(chosen.iter().copied());
+        let shown = &groups[..limit.min(groups.len())];
+        text::groups(&mut page, shown, groups.len() - shown.len());
+        Document::groups(&view, shown)
+    };
+    if chosen.is_empty() && !view.snapshot.tasks.is_empty() {
+        page.blank();
+        page.line("none of its tasks is of the kind that was asked for");
+    }
+    page.blank();
+    text::unread(&mut page, &view);
+    let text = if tasks.json { json::object(&document)? + "\n" } else { page.into_text() };
+    output.print(&text)?;
+    Ok(Status::Fine)
+}
+
+/// One snapshot where that is enough; a session where the question is about time or findings.
+fn look(tasks: &Tasks, runtime: &Handle, output: Output) -> anyhow::Result<Arc<View>> {
+    if tasks.older_than.is_none() && !tasks.stuck {
+        return attach::once(&tasks.target).map(Arc::new);
+    }
+    let attach = Attach::new(&tasks.watch);
+    let duration = tasks.older_than.unwrap_or(Duration::ZERO);
+    if duration > Duration::from_secs(1) {
+        output.note(&format!("watching {} s to see which tasks stay as they are", duration.as_secs_f64()));
+    }
+    let session = attach::session(&tasks.target, &attach)?;
+    let plan = Plan { duration, stop_at_permanent: false };
+    let (gathered, stop) = runtime.block_on(gather(session.views(), plan, |_, _| Ok(())))?;
+    match (stop, &gathered.view.ended) {
+        (Stop::Ended, Some(why)) => bail!("{why}"),
+        (Stop::Interrupted, _) => bail!("interrupted after {:.1} s", gathered.watched.as_secs_f64()),
+        _ => Ok(gathered.view),
+    }
+}
+
+/// The tasks that the flags ask for.
+fn choose<'a>(tasks: &Tasks, view: &'a View) -> Vec<&'a Task> {
+    let states: Vec<TaskState> = tasks.state.iter().copied().map(Into::into).collect();
+    let stuck: Option<HashSet<PartyId>> =
+        tasks.stuck.then(|| view.findings.iter().flat_map(|finding| finding.tasks.iter().copied()).collect());
+    let keep = |task: &&Task| {
+        let old = |bound: Duration| task.since.is_some_and(|since| since.at_least_s >= bound.as_secs_f64());
+        tasks.type_contains.as_deref().is_none_or(|part| task.name.contains(part))
+            && (states.is_empty() || states.contains(&task.state))
+            && tasks.older_than.is_none_or(old)
+            && stuck.as_ref().is_none_or(|stuck| stuck.contains(&task.party))
+    };
+    view.snapshot.tasks.iter().filter(keep).collect()
+}
