@@ -9,6 +9,7 @@ use super::{
     liveness::{Assumptions, Liveness},
     reasons::{Point, Reasons},
 };
+use crate::model::ThreadActivity;
 
 /// What is left standing once everything that can move has moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +39,8 @@ pub(super) struct Cause {
     pub(super) shape: Shape,
     /// The dead nodes in it, in the order of the graph.
     pub(super) nodes: Vec<NodeId>,
+    /// The tasks (by index) that those are strands of, or that their threads are polling.
+    pub(super) tasks: Vec<usize>,
     /// Who waits for whom in it.
     pub(super) links: Vec<Link>,
     /// Tasks (by index) that stand still because of it.
@@ -59,6 +62,11 @@ const ACTORS: usize = 64;
 pub(super) fn find(graph: &Graph<'_>, escapes: &[bool]) -> Vec<Cause> {
     let has_escapes = escapes.contains(&true);
     let mut broken = vec![false; graph.nodes.len()];
+    // Whoever moves under the assumptions that leave most standing moves under all.
+    let most = Liveness::new(graph, Assumptions { lenient: true, never: Some(escapes), broken: &broken });
+    if (0..graph.nodes.len()).all(|node| most.is_live(node) || escapes[node]) {
+        return Vec::new();
+    }
     let mut causes: Vec<Cause> = Vec::new();
     for (lenient, by_escape) in [(false, false), (false, true), (true, false), (true, true)] {
         if by_escape && !has_escapes {
@@ -101,7 +109,6 @@ fn layer(graph: &Graph<'_>, assumptions: Assumptions<'_>) -> Vec<Cause> {
         if component.iter().any(leaves) {
             continue;
         }
-        let cycle = component.len() > 1 || reasons.graph.neighbors(component[0]).any(|to| to == component[0]);
         let mut nodes: Vec<NodeId> = component
             .iter()
             .filter_map(|&point| match reasons.graph[point] {
@@ -113,9 +120,9 @@ fn layer(graph: &Graph<'_>, assumptions: Assumptions<'_>) -> Vec<Cause> {
         if nodes.is_empty() {
             continue;
         }
-        let shape = if cycle {
+        let shape = if has_cycle(graph, &reasons, component) {
             Shape::Cycle
-        } else if liveness.is_ready(nodes[0]) {
+        } else if nodes.iter().any(|&node| liveness.is_ready(node)) {
             Shape::Undriven
         } else {
             Shape::Orphan
@@ -124,6 +131,7 @@ fn layer(graph: &Graph<'_>, assumptions: Assumptions<'_>) -> Vec<Cause> {
             shape,
             links: nodes.iter().flat_map(|&node| links(graph, &liveness, &reasons, node)).collect(),
             victims: victims(graph, &reasons, component),
+            tasks: tasks(graph, &nodes),
             nodes,
             lenient: assumptions.lenient,
             by_escape: assumptions.never.is_some(),
@@ -131,6 +139,36 @@ fn layer(graph: &Graph<'_>, assumptions: Assumptions<'_>) -> Vec<Cause> {
     }
     causes.sort_by(|a, b| a.nodes.cmp(&b.nodes));
     causes
+}
+
+/// Whether the points of a component wait on one another. That a strand and what awaits it stand or fall together does not
+/// count; anything more lies on a cycle, as every edge inside a strongly connected component does.
+fn has_cycle(graph: &Graph<'_>, reasons: &Reasons, component: &[NodeIndex]) -> bool {
+    component.iter().any(|&point| match reasons.graph[point] {
+        Point::Goes(from) => reasons.graph.neighbors(point).any(|to| match reasons.graph[to] {
+            Point::Goes(to) => graph.nodes[to].parent != Some(from),
+            _ => false,
+        }),
+        Point::Dropped(_) => false,
+        _ => true,
+    })
+}
+
+/// The tasks whose strands are among `nodes`, and those in whose polls its threads block.
+fn tasks(graph: &Graph<'_>, nodes: &[NodeId]) -> Vec<usize> {
+    let mut tasks: Vec<usize> = nodes
+        .iter()
+        .filter_map(|&node| match graph.nodes[node].owner {
+            Owner::Task(task) => Some(task),
+            Owner::Thread(thread) => {
+                let inside = matches!(graph.now.threads[thread].activity, ThreadActivity::BlockedIn(_));
+                graph.threads[thread].polls.filter(|_| inside)
+            }
+        })
+        .collect();
+    tasks.sort_unstable();
+    tasks.dedup();
+    tasks
 }
 
 /// Whom a node waits for.
@@ -144,6 +182,7 @@ fn links(graph: &Graph<'_>, liveness: &Liveness<'_, '_>, reasons: &Reasons, from
     while let Some(point) = pending.pop() {
         let to = match point {
             Point::Goes(node) | Point::Gives(node) => node,
+            Point::Dropped(_) => continue,
             Point::Driver => {
                 pending.extend(reasons.of(point));
                 continue;
@@ -191,10 +230,8 @@ fn victims(graph: &Graph<'_>, reasons: &Reasons, component: &[NodeIndex]) -> Vec
 /// Lets each victim count once, and no party of a cause as a victim.
 fn count_once(graph: &Graph<'_>, causes: &mut [Cause]) {
     let mut counted = vec![false; graph.tasks.len()];
-    for node in causes.iter().flat_map(|cause| &cause.nodes) {
-        if let Owner::Task(task) = graph.nodes[*node].owner {
-            counted[task] = true;
-        }
+    for &task in causes.iter().flat_map(|cause| &cause.tasks) {
+        counted[task] = true;
     }
     for cause in causes {
         cause.victims.retain(|&task| !std::mem::replace(&mut counted[task], true));

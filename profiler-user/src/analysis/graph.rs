@@ -27,7 +27,7 @@ pub(super) enum Owner {
 }
 
 /// What must happen before a node can go on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Need {
     /// Nothing, or something that the outside world or an unknown party may bring.
     Nothing,
@@ -345,28 +345,37 @@ impl<'a> Graph<'a> {
         }
         let Some(resource) = self.resources.intern(&wait.resource) else { return Need::Nothing };
         match (Family::of(&wait.resource.kind), wait.mode) {
-            (Family::Permits, WaitMode::Acquire { permits }) => {
-                let has = self.nodes[id]
-                    .holds
-                    .iter()
-                    .filter(|hold| match hold.how {
-                        HoldHow::Reserved => true,
-                        // Who was given all it wanted has left the queue: with a place there, that is another future's.
-                        HoldHow::AssignedUnpolled => wait.position.is_none(),
-                        _ => false,
-                    })
-                    .filter(|hold| self.resources.get(&hold.resource) == Some(resource))
-                    .fold(0_u64, |sum, hold| sum.saturating_add(hold.amount));
-                match permits.saturating_sub(has) {
-                    0 => Need::Nothing,
-                    missing => Need::Permits(resource, missing),
-                }
-            }
+            (Family::Permits, WaitMode::Acquire { permits }) => match self.missing_permits(id, wait, resource, permits)
+            {
+                0 => Need::Nothing,
+                missing => Need::Permits(resource, missing),
+            },
             (Family::ThreadLock, _) => Need::Release(resource),
             (Family::Channel, WaitMode::Receive) => Need::Message(resource),
             (Family::Channel, WaitMode::Send) => Need::Room(resource),
             _ => Need::Nothing,
         }
+    }
+
+    /// How many of the `permits` that a wait is for have not come: as its place in the queue says, or else what is not
+    /// found with it.
+    fn missing_permits(&self, id: NodeId, wait: &Wait, resource: ResourceId, permits: u64) -> u64 {
+        let record = self.resources.all[resource].record.filter(|record| record.queue_known);
+        let entry = record.zip(wait.position).and_then(|(record, position)| record.queue.get(position as usize));
+        if let Some(wants) = entry.and_then(|entry| entry.wants) {
+            return wants;
+        }
+        let counts = |hold: &&Hold| {
+            self.resources.get(&hold.resource) == Some(resource)
+                && match hold.how {
+                    HoldHow::Reserved => true,
+                    // Who was given all it wanted has left the queue: with a place there, that is another future's.
+                    HoldHow::AssignedUnpolled => wait.position.is_none(),
+                    _ => false,
+                }
+        };
+        let has = self.nodes[id].holds.iter().filter(counts);
+        permits.saturating_sub(has.fold(0, |sum, hold| sum.saturating_add(hold.amount)))
     }
 
     /// The node whose end is the end of `party`.

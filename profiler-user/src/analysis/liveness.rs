@@ -57,6 +57,8 @@ pub(super) struct Liveness<'g, 'a> {
     /// Children that are not live.
     stuck_children: Vec<u32>,
     pools: Vec<Pool>,
+    /// Channels that somebody unknown may send on, and receive from.
+    open_ends: Vec<(bool, bool)>,
     /// Permits that a queued waiter was given without being run, per node.
     given: Vec<u64>,
     /// Found holders of a lock for threads that have not let go.
@@ -85,6 +87,7 @@ impl<'g, 'a> Liveness<'g, 'a> {
             released: vec![false; nodes],
             stuck_children: graph.nodes.iter().map(|node| node.children.len() as u32).collect(),
             pools: vec![Pool::default(); graph.resources.all.len()],
+            open_ends: vec![(false, false); graph.resources.all.len()],
             given: vec![0; nodes],
             keepers: graph.resources.all.iter().map(|resource| resource.holders.len()).collect(),
             ended: vec![[false; 3]; graph.resources.all.len()],
@@ -163,7 +166,9 @@ impl<'g, 'a> Liveness<'g, 'a> {
     fn start(&mut self) {
         let graph = self.graph;
         for (id, resource) in graph.resources.all.iter().enumerate() {
-            let unbounded = !resource.permits().binds(self.assumptions.lenient);
+            let lenient = self.assumptions.lenient;
+            let unbounded = !resource.permits().binds(lenient);
+            self.open_ends[id] = (!resource.sending_ends().binds(lenient), !resource.receiving_ends().binds(lenient));
             let free = resource.spare();
             self.pools[id] = Pool { unbounded, free, gross: free, passed: 0, served: 0 };
         }
@@ -190,13 +195,12 @@ impl<'g, 'a> Liveness<'g, 'a> {
 
     /// Whether the node needs nothing from anyone that was found.
     fn has_all(&self, id: NodeId) -> bool {
-        let lenient = self.assumptions.lenient;
         let resources = &self.graph.resources.all;
         match self.graph.nodes[id].need {
             Need::Nothing => !self.never(id),
             Need::Release(resource) => resources[resource].holders.is_empty(),
-            Need::Message(resource) => !resources[resource].sending_ends().binds(lenient),
-            Need::Room(resource) => !resources[resource].receiving_ends().binds(lenient),
+            Need::Message(resource) => self.open_ends[resource].0,
+            Need::Room(resource) => self.open_ends[resource].1,
             Need::Permits(..) | Need::End(_) | Need::Driver | Need::Children => false,
         }
     }
@@ -388,11 +392,15 @@ impl<'g, 'a> Liveness<'g, 'a> {
         if std::mem::replace(&mut self.paused_free[task], true) {
             return;
         }
-        for (resource, place) in std::mem::take(&mut self.paused[task]) {
+        let places = std::mem::take(&mut self.paused[task]);
+        // First what was given while nobody polled; places that are passed from now on take nothing.
+        for &(resource, place) in &places {
             if place < self.pools[resource].passed {
                 let wants = self.graph.resources.all[resource].queue[place].wants;
                 self.take_back(resource, wants);
             }
+        }
+        for (resource, _) in places {
             self.serve(resource);
         }
     }

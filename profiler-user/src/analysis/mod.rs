@@ -18,6 +18,8 @@ mod settled;
 mod thresholds;
 
 #[cfg(test)]
+mod oracle;
+#[cfg(test)]
 mod tests;
 
 pub use thresholds::Thresholds;
@@ -37,14 +39,17 @@ pub fn analyse(
     blocked: &[BlockedPoll],
     thresholds: &Thresholds,
 ) -> Vec<Finding> {
-    let mut found = earlier.map_or_else(Vec::new, |earlier| {
+    let mut found = Vec::new();
+    if let Some(earlier) = earlier {
         let graph = Graph::new(now, &Settled::between(now, earlier));
         let escapes = escapes::mark(&graph);
         let causes = causes::find(&graph, &escapes);
-        findings::permanent::explain(&graph, &escapes, &causes)
-    });
-    let degraded = findings::blocked_worker::find(now, blocked, thresholds, &found);
-    found.extend(degraded);
+        let explained = causes.iter().flat_map(|cause| cause.tasks.iter().chain(&cause.victims)).copied().collect();
+        found.extend(findings::permanent::explain(&graph, &escapes, &causes));
+        found.extend(findings::stalled::find(&graph, thresholds, &explained));
+    }
+    let blocked = findings::blocked_worker::find(now, blocked, thresholds, &found);
+    found.extend(blocked);
     found.sort_by(|a, b| (a.kind, &a.id).cmp(&(b.kind, &b.id)));
     found
 }

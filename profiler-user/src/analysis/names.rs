@@ -1,7 +1,7 @@
 //! Parties and sites in the users' words.
 
 use super::graph::{Graph, NodeId, Owner};
-use crate::model::{EdgeEnd, Frame, Task, Thread};
+use crate::model::{EdgeEnd, Frame, Hold, PartyId, ResourceKey, Task, Thread};
 
 /// "task 7 (app::transfer)".
 pub(super) fn task(task: &Task) -> String {
@@ -11,7 +11,7 @@ pub(super) fn task(task: &Task) -> String {
 /// "task 7".
 pub(super) fn short_task(task: &Task) -> String {
     match task.party {
-        crate::model::PartyId::Task { id, .. } => format!("task {id}"),
+        PartyId::Task { id, .. } => format!("task {id}"),
         other => other.to_string(),
     }
 }
@@ -61,6 +61,13 @@ pub(super) fn wait_site(graph: &Graph<'_>, node: NodeId) -> Option<Frame> {
         next = graph.nodes[id].parent;
     }
     site(graph.nodes[node].frames).cloned()
+}
+
+/// From where in its code `holder` has the resource.
+pub(super) fn hold_site(graph: &Graph<'_>, holder: NodeId, resource: &ResourceKey) -> Option<Frame> {
+    let id = graph.resources.get(resource)?;
+    let of_it = |hold: &&Hold| graph.resources.get(&hold.resource) == Some(id);
+    graph.nodes[holder].holds.iter().filter(of_it).find_map(|hold| hold.site.clone())
 }
 
 /// Whether a function belongs to a library that every async program contains.

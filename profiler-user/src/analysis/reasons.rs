@@ -11,13 +11,15 @@ use super::{
     liveness::Liveness,
     resources::{Holder, ResourceId, Waiter},
 };
-use crate::model::{Fork, HoldHow, ThreadActivity};
+use crate::model::{Fork, HoldHow, ThreadActivity, WaitMode};
 
 /// Something that does not happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Point {
     /// The node goes on.
     Goes(NodeId),
+    /// The node is dropped by what awaits it.
+    Dropped(NodeId),
     /// What the node holds is given away.
     Gives(NodeId),
     /// Enough permits come free for the most modest waiter.
@@ -111,7 +113,12 @@ impl View<'_, '_, '_> {
         let resources = &self.graph.resources.all;
         let gives = |holders: &[Holder<'_>]| self.unreleased(holders).map(|holder| Point::Gives(holder.node)).collect();
         match point {
-            Point::Goes(node) => self.reasons_to_stay(node, wants),
+            Point::Goes(node) => {
+                let mut reasons = self.reasons_to_stay(node);
+                reasons.extend(self.who_drops(node).map(|_| Point::Dropped(node)));
+                reasons
+            }
+            Point::Dropped(node) => self.who_drops(node).map(Point::Goes).into_iter().collect(),
             Point::Gives(node) => self.reasons_to_keep(node),
             Point::Permits(resource) => {
                 self.those_who_have(resource, wants.get(&resource).copied().unwrap_or(u64::MAX))
@@ -140,7 +147,17 @@ impl View<'_, '_, '_> {
         holders.iter().filter(|holder| !self.liveness.is_released(holder.node))
     }
 
-    fn reasons_to_stay(&self, id: NodeId, wants: &FxHashMap<ResourceId, u64>) -> Vec<Point> {
+    /// The nearest strand above that drops the node when it goes on: one that goes on only when the node itself has ended
+    /// does not.
+    fn who_drops(&self, id: NodeId) -> Option<NodeId> {
+        let mut above = self.graph.nodes[id].parent;
+        while let Some(parent) = above.filter(|&parent| self.graph.nodes[parent].fork == Fork::All) {
+            above = self.graph.nodes[parent].parent;
+        }
+        above
+    }
+
+    fn reasons_to_stay(&self, id: NodeId) -> Vec<Point> {
         let node = &self.graph.nodes[id];
         if self.liveness.is_ready(id) {
             return match node.drive {
@@ -153,8 +170,7 @@ impl View<'_, '_, '_> {
             Need::Nothing => Vec::new(),
             Need::Permits(resource, amount) => match self.blocker(id, resource, amount) {
                 Some(blocker) => vec![blocker],
-                // More than there ever was.
-                None if wants[&resource] > self.all_permits(resource) => Vec::new(),
+                None if self.wanted_in_all(id) > self.all_permits(resource) => Vec::new(),
                 None => vec![Point::Permits(resource)],
             },
             Need::Release(resource) => vec![Point::Release(resource)],
@@ -207,6 +223,14 @@ impl View<'_, '_, '_> {
             Waiter::Node(node) => Point::Goes(node),
             Waiter::Paused(task) => Point::Gives(self.graph.tasks[task].start),
         })
+    }
+
+    /// Permits that a wait is for, with those that it has already.
+    fn wanted_in_all(&self, id: NodeId) -> u64 {
+        match self.graph.nodes[id].wait.map(|wait| wait.mode) {
+            Some(WaitMode::Acquire { permits }) => permits,
+            _ => 0,
+        }
     }
 
     fn all_permits(&self, resource: ResourceId) -> u64 {

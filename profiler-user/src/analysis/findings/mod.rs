@@ -2,4 +2,5 @@
 
 pub(super) mod blocked_worker;
 pub(super) mod permanent;
+pub(super) mod stalled;
 mod summary;

@@ -2,18 +2,18 @@
 
 use std::time::SystemTime;
 
+use rustc_hash::FxHashSet;
+
 use super::summary;
 use crate::{
     analysis::{
         causes::{Cause, Link, Shape},
         escapes,
-        graph::{Graph, Need, NodeId, Owner},
+        graph::{Graph, Need, Owner},
         identity, names,
         resources::Accounting,
     },
-    model::{
-        Certainty, Edge, Finding, FindingKind, FindingThread, Frame, PartyId, ResourceKey, ResourceKind, ThreadActivity,
-    },
+    model::{Certainty, Edge, Finding, FindingKind, FindingThread, PartyId, ResourceKey, ResourceKind},
 };
 
 /// A finding for each cause.
@@ -28,7 +28,8 @@ fn explain_one(graph: &Graph<'_>, escapes: &[bool], cause: &Cause) -> Finding {
         Shape::Undriven => FindingKind::Undriven,
     };
     let edges: Vec<Edge> = cause.links.iter().map(|&link| edge(graph, link)).collect();
-    let tasks = tasks(graph, cause);
+    let mut tasks: Vec<PartyId> = cause.tasks.iter().map(|&task| graph.now.tasks[task].party).collect();
+    tasks.sort_unstable();
     let threads = threads(graph, cause);
     let parts = tasks
         .iter()
@@ -43,33 +44,13 @@ fn explain_one(graph: &Graph<'_>, escapes: &[bool], cause: &Cause) -> Finding {
         cause: None,
         unknowns: if cause.lenient { unknowns(graph, cause) } else { Vec::new() },
         breakable_by: if cause.by_escape { escapes::around(graph, escapes, &cause.nodes) } else { Vec::new() },
-        effects: cause.victims.iter().filter(|&&task| !tasks.contains(&graph.now.tasks[task].party)).count() as u64,
+        effects: cause.victims.len() as u64,
         tasks,
         threads,
         edges,
         formed_at: None,
         first_seen: SystemTime::now(),
     }
-}
-
-/// The tasks whose strands are in it, and those in whose polls its threads are.
-fn tasks(graph: &Graph<'_>, cause: &Cause) -> Vec<PartyId> {
-    let polled = |thread: usize| {
-        let inside = matches!(graph.now.threads[thread].activity, ThreadActivity::BlockedIn(_));
-        graph.threads[thread].polls.filter(|_| inside)
-    };
-    let mut tasks: Vec<PartyId> = cause
-        .nodes
-        .iter()
-        .filter_map(|&node| match graph.nodes[node].owner {
-            Owner::Task(task) => Some(task),
-            Owner::Thread(thread) => polled(thread),
-        })
-        .map(|task| graph.now.tasks[task].party)
-        .collect();
-    tasks.sort_unstable();
-    tasks.dedup();
-    tasks
 }
 
 fn threads(graph: &Graph<'_>, cause: &Cause) -> Vec<FindingThread> {
@@ -90,7 +71,7 @@ fn edge(graph: &Graph<'_>, link: Link) -> Edge {
         from: names::end(graph, link.from),
         to: link.to.map(|to| names::end(graph, to)),
         wait_site: names::wait_site(graph, link.from),
-        hold_site: link.to.and_then(|to| hold_site(graph, to, &resource)),
+        hold_site: link.to.and_then(|to| names::hold_site(graph, to, &resource)),
         resource,
     }
 }
@@ -109,36 +90,33 @@ fn resource(graph: &Graph<'_>, link: Link) -> ResourceKey {
     }
 }
 
-fn hold_site(graph: &Graph<'_>, holder: NodeId, resource: &ResourceKey) -> Option<Frame> {
-    let id = graph.resources.get(resource)?;
-    graph.nodes[holder]
-        .holds
-        .iter()
-        .filter(|hold| graph.resources.get(&hold.resource) == Some(id))
-        .find_map(|hold| hold.site.clone())
-}
-
 /// What keeps a cause from being proved.
 fn unknowns(graph: &Graph<'_>, cause: &Cause) -> Vec<String> {
-    let mut unknowns = Vec::new();
-    for &id in &cause.nodes {
-        let node = &graph.nodes[id];
-        if let Owner::Task(task) = node.owner
-            && let Some(why) = &graph.now.tasks[task].incomplete
-        {
-            unknowns.push(format!("{} was not read whole: {why}", names::task(&graph.now.tasks[task])));
-        }
-        let accounting = match node.need {
+    let tasks = cause.tasks.iter().map(|&task| &graph.now.tasks[task]);
+    let mut unknowns: Vec<String> = tasks
+        .filter_map(|task| Some(format!("{} was not read whole: {}", names::task(task), task.incomplete.as_ref()?)))
+        .collect();
+    let needs: FxHashSet<Need> = cause.nodes.iter().map(|&node| open_need(graph.nodes[node].need)).collect();
+    unknowns.extend(needs.into_iter().filter_map(|need| {
+        let accounting = match need {
             Need::Permits(resource, _) => graph.resources.all[resource].permits(),
             Need::Message(resource) => graph.resources.all[resource].sending_ends(),
             Need::Room(resource) => graph.resources.all[resource].receiving_ends(),
-            Need::Nothing | Need::Release(_) | Need::End(_) | Need::Driver | Need::Children => Accounting::Closed,
+            _ => Accounting::Closed,
         };
-        if let Accounting::Likely(why) = accounting {
-            unknowns.push(why);
+        match accounting {
+            Accounting::Likely(why) => Some(why),
+            Accounting::Closed | Accounting::Open => None,
         }
-    }
+    }));
     unknowns.sort_unstable();
-    unknowns.dedup();
     unknowns
+}
+
+/// A need without how much: what its accounting depends on.
+fn open_need(need: Need) -> Need {
+    match need {
+        Need::Permits(resource, _) => Need::Permits(resource, 0),
+        other => other,
+    }
 }

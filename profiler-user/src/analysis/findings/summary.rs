@@ -19,15 +19,12 @@ const NAMED: usize = 6;
 
 /// The sentence.
 pub(super) fn of(graph: &Graph<'_>, cause: &Cause) -> String {
+    let speaker = cause.links.first().map_or(cause.nodes[0], |link| link.from);
+    let who = names::full(graph, speaker);
     match cause.shape {
         Shape::Cycle => cycle(graph, cause),
-        Shape::Orphan => {
-            let node = cause.nodes[0];
-            format!("{} {}, and nobody is left who could bring it", names::full(graph, node), waits(graph, node))
-        }
-        Shape::Undriven => {
-            format!("{} could go on, and nothing will ever poll it", names::full(graph, cause.nodes[0]))
-        }
+        Shape::Orphan => format!("{who} {}, and nobody is left who could bring it", waits(graph, speaker)),
+        Shape::Undriven => format!("{who} could go on, and nothing will ever poll it"),
     }
 }
 

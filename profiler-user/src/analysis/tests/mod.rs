@@ -1,4 +1,7 @@
 //! Worked examples and properties.
 
-mod build;
+pub(super) mod build;
 mod cycles;
+mod degraded;
+mod scale;
+mod threads;

@@ -1,0 +1,101 @@
+//! The analysis against the search.
+
+use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
+
+use super::{
+    World,
+    generate::{Recipe, world},
+    search::{Fate, fate},
+    snapshot::tid,
+};
+use crate::{
+    analysis::tests::build::findings,
+    model::{Certainty, Finding, PartyId},
+};
+
+/// How many worlds each property sees.
+const WORLDS: u32 = 1_000;
+
+fn tape() -> impl Strategy<Value = Vec<u8>> {
+    prop::collection::vec(any::<u8>(), 0..96)
+}
+
+fn permanent(world: &World) -> Vec<Finding> {
+    findings(&world.snapshot()).into_iter().filter(|finding| finding.kind.is_permanent()).collect()
+}
+
+/// The parties of a finding that can move after all.
+fn movers(world: &World, fate: &Fate, finding: &Finding) -> Vec<PartyId> {
+    let tasks = (0..fate.tasks.len()).filter(|&task| fate.tasks[task]).map(|task| world.party(task));
+    let threads = (0..fate.threads.len()).filter(|&thread| fate.threads[thread]).map(tid);
+    let mut movers: Vec<PartyId> = tasks.filter(|party| finding.tasks.contains(party)).collect();
+    let known: Vec<i32> = finding.threads.iter().map(|thread| thread.tid).collect();
+    movers.extend(threads.filter(|tid| known.contains(tid)).map(|tid| PartyId::Thread { tid }));
+    movers
+}
+
+/// Nothing that is said to be stuck for good can be freed: not by any sequence of counted moves if it is proved, not by any
+/// but an escape if it names escapes, and not as long as nobody acts whom no reader sees if it is likely.
+fn check_sound(world: &World) -> Result<(), TestCaseError> {
+    for finding in permanent(world) {
+        if finding.certainty != Certainty::Proved && !world.has_no_strangers() {
+            continue;
+        }
+        let Some(fate) = fate(world, finding.breakable_by.is_empty()) else { continue };
+        let movers = movers(world, &fate, &finding);
+        prop_assert!(movers.is_empty(), "{:?} can move in {:#?}\n{:#?}", movers, finding, world);
+    }
+    Ok(())
+}
+
+/// Where the reader saw everything, all that can never move is found: each task as part of a finding or as its effect.
+fn check_complete(world: &World) -> Result<(), TestCaseError> {
+    prop_assert!(world.seen_whole());
+    let Some(fate) = fate(world, true) else { return Ok(()) };
+    let proved: Vec<Finding> = permanent(world).into_iter().filter(|finding| finding.breakable_by.is_empty()).collect();
+    let mut named: Vec<PartyId> = proved.iter().flat_map(|finding| finding.tasks.clone()).collect();
+    named.sort_unstable();
+    named.dedup();
+    let found = named.len() as u64 + proved.iter().map(|finding| finding.effects).sum::<u64>();
+    let stuck = fate.tasks.iter().filter(|moves| !**moves).count() as u64;
+    prop_assert_eq!(found, stuck, "{:#?}\n{:#?}\n{:#?}", fate, proved, world);
+    Ok(())
+}
+
+/// The properties would hold of an analysis that finds nothing in worlds where nothing is stuck, or of a search that gives up.
+#[test]
+fn worlds_are_telling() {
+    let mut runner = TestRunner::deterministic();
+    let (mut searched, mut stuck, mut free) = (0, 0, 0);
+    for _ in 0..300 {
+        let bytes = tape().new_tree(&mut runner).expect("bytes can be made up").current();
+        let world = world(&bytes, Recipe { strangers: true, gaps: false, timers: true });
+        let Some(fate) = fate(&world, true) else { continue };
+        searched += 1;
+        if fate.tasks.iter().all(|moves| *moves) {
+            free += 1;
+        } else {
+            stuck += 1;
+        }
+    }
+    assert!(searched > 290 && stuck > 75 && free > 75, "searched {searched}, stuck {stuck}, free {free}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: WORLDS, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_proved_can_never_move(bytes in tape()) {
+        check_sound(&world(&bytes, Recipe { strangers: true, gaps: true, timers: true }))?;
+    }
+
+    #[test]
+    fn what_is_likely_is_right_where_nothing_is_hidden(bytes in tape()) {
+        check_sound(&world(&bytes, Recipe { strangers: false, gaps: true, timers: true }))?;
+    }
+
+    #[test]
+    fn what_can_never_move_is_found(bytes in tape()) {
+        check_complete(&world(&bytes, Recipe { strangers: true, gaps: false, timers: true }))?;
+    }
+}
