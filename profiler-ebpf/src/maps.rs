@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{HashMap, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, PerCpuArray, RingBuf},
 };
 use profiler_common::{Counter, ThreadState, WAIT_KINDS};
 
@@ -34,6 +34,10 @@ pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::C
 /// Entries into traced functions, by kind.
 #[map]
 pub static WAIT_COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(WAIT_KINDS, 0);
+
+/// One entry: 1 while entries into traced functions are sent, 0 while they are counted only.
+#[map]
+pub static SEND_WAITS: Array<u32> = Array::with_max_entries(1, 0);
 
 /// Adds one to a counter.
 #[inline(always)]

@@ -10,11 +10,12 @@ use profiler_common::{Counter, EVENT_WAIT, EventHeader, Registers, WAIT_KINDS, W
 
 use crate::{
     context,
-    maps::{EVENTS, WAIT_COUNTS, add_one, count, wake_flags},
+    maps::{EVENTS, SEND_WAITS, WAIT_COUNTS, add_one, count, wake_flags},
     task::Task,
 };
 
-/// Sends each entry.
+/// Counts each entry, and sends it while [`SEND_WAITS`] says so: detaching costs the kernel a grace period a function,
+/// so what has been counted and found cheap enough is not attached anew.
 #[uprobe]
 pub fn wait(ctx: ProbeContext) -> u32 {
     let task = Task::current();
@@ -23,6 +24,9 @@ pub fn wait(ctx: ProbeContext) -> u32 {
     }
     let kind = kind(&ctx);
     add_one(&WAIT_COUNTS, kind);
+    if SEND_WAITS.get(0) != Some(&1) {
+        return 0;
+    }
     let Some(mut entry) = EVENTS.reserve::<WaitEvent>(0) else {
         count(Counter::WaitRingFull);
         return 0;
@@ -45,15 +49,6 @@ pub fn wait(ctx: ProbeContext) -> u32 {
     }
     entry.submit(wake_flags::<WaitEvent>(&EVENTS));
     count(Counter::Waits);
-    0
-}
-
-/// Counts each entry and sends nothing: how often would [`wait`] run?
-#[uprobe]
-pub fn count_wait(ctx: ProbeContext) -> u32 {
-    if Task::current().is_target() {
-        add_one(&WAIT_COUNTS, kind(&ctx));
-    }
     0
 }
 

@@ -41,7 +41,7 @@ pub fn features() -> Vec<Feature> {
         ("trace waits", "waits and wakes between snapshots", attempt(|probes| uprobes(probes))),
         (
             "run-time figures",
-            "the budget of trace waits, which stay off without it",
+            "what each kernel program has cost, as the kernel measures it",
             attempt(|probes| probes.costs().map(drop)),
         ),
     ];

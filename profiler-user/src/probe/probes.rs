@@ -4,7 +4,7 @@ use std::{os::fd::OwnedFd, time::Duration};
 
 use aya::{
     Ebpf,
-    maps::{HashMap, MapData, PerCpuArray},
+    maps::{Array, HashMap, MapData, PerCpuArray},
     programs::{BtfTracePoint, Program},
     sys::{Stats, enable_stats},
 };
@@ -16,6 +16,7 @@ use super::{
     counts::{Counts, ProgramCost},
     decode::{BlockedThread, blocked_thread},
     events::{EventStream, Logger, Ring},
+    hit_cost::HitCost,
     object::{self, MapSizes, PAGE},
     sampling, tasks, waits,
 };
@@ -102,11 +103,13 @@ pub struct Probes {
     pub(super) sample: Result<(), ProbeError>,
     pub(super) waits: Result<(), ProbeError>,
     pub(super) wait_links: waits::Links,
+    pub(super) hit_cost: Option<HitCost>,
     switch: Result<(), ProbeError>,
     tasks: Result<(), ProbeError>,
     threads: HashMap<MapData, u32, ThreadState>,
     counters: PerCpuArray<MapData, u64>,
     pub(super) wait_counts: PerCpuArray<MapData, u64>,
+    pub(super) send_switch: Array<MapData, u32>,
     rings: Option<(Ring, Ring)>,
     logger: Option<Logger>,
     run_stats: Result<OwnedFd, ProbeError>,
@@ -157,11 +160,13 @@ impl Probes {
             sample,
             waits,
             wait_links: waits::Links::default(),
+            hit_cost: None,
             switch,
             tasks,
             threads: take(&mut programs, "THREADS", |map| HashMap::try_from(map).ok())?,
             counters: take(&mut programs, "COUNTERS", |map| PerCpuArray::try_from(map).ok())?,
             wait_counts: take(&mut programs, "WAIT_COUNTS", |map| PerCpuArray::try_from(map).ok())?,
+            send_switch: take(&mut programs, "SEND_WAITS", |map| Array::try_from(map).ok())?,
             rings: Some((
                 take(&mut programs, "EVENTS", |map| Ring::try_from(map).ok())?,
                 take(&mut programs, "SAMPLES", |map| Ring::try_from(map).ok())?,

@@ -1,9 +1,10 @@
 //! *Trace waits*: uprobes where the target's runtime queues, hands over and wakes.
 //!
-//! The kernel puts a breakpoint there, and a hit costs the target 0.7 to 2 µs. So the hits are counted first, and
-//! whoever attaches watches [`Probes::costs`] and [`Probes::wait_hits`] and detaches in time.
+//! The kernel puts a breakpoint there, and each hit costs the target a trap or two. So the hits are counted first and
+//! valued at what a hit costs on this machine, and whoever attaches watches [`Probes::wait_rates`] and detaches in time.
 
 use std::{
+    collections::HashMap,
     num::NonZeroU32,
     path::PathBuf,
     time::{Duration, Instant},
@@ -18,10 +19,9 @@ use aya::{
 };
 use profiler_common::WAIT_KINDS;
 
-use super::{ProbeError, Probes, counts, probes};
+use super::{ProbeError, Probes, counts, hit_cost::HitCost, probes};
 
-const SEND: &str = "wait";
-const COUNT: &str = "count_wait";
+const PROGRAM: &str = "wait";
 const WHAT: &str = "tracing of waits";
 const SINCE: &str = "5.15";
 
@@ -36,103 +36,164 @@ pub struct WaitPoint {
     pub kind: u32,
 }
 
-/// How often traced functions are entered.
-#[derive(Clone, Debug, PartialEq)]
+/// How often traced functions were entered, and what that cost the target.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WaitRates {
-    /// How long they were counted for.
+    /// For how long they were counted.
     pub window: Duration,
-    /// Hits a second, by kind; kinds without a hit are left out.
-    pub per_second: Vec<(u32, f64)>,
+    /// Hits by kind; kinds without a hit are left out.
+    pub hits: Vec<(u32, u64)>,
+    /// What they cost, at what a hit costs on this machine.
+    pub cost: Duration,
 }
 
 impl WaitRates {
-    /// Hits a second in all.
-    pub fn total(&self) -> f64 {
-        self.per_second.iter().map(|(_, rate)| rate).sum()
+    /// Seconds of CPU a second: 0.01 is 1% of one CPU. 0 where nothing was counted yet.
+    pub fn cpu_share(&self) -> f64 {
+        let window = self.window.as_secs_f64();
+        if window > 0.0 { self.cost.as_secs_f64() / window } else { 0.0 }
+    }
+
+    /// Hits in all.
+    pub fn total(&self) -> u64 {
+        self.hits.iter().map(|(_, hits)| hits).sum()
     }
 }
 
-/// Attached uprobes.
+/// Attached uprobes, and what is needed to value their hits.
 #[derive(Default)]
-pub(super) struct Links(Vec<UProbeLinkId>);
+pub(super) struct Links {
+    ids: Vec<UProbeLinkId>,
+    values: KindCosts,
+    hits_before: Vec<u64>,
+    since: Option<Instant>,
+}
+
+/// What a hit of each kind costs: of the points that share a kind, the dearest.
+type KindCosts = HashMap<u32, Duration>;
 
 pub(super) fn load(programs: &mut Ebpf) -> Result<(), ProbeError> {
-    for name in [SEND, COUNT] {
-        let program: &mut UProbe = probes::program(programs, name)?;
-        program.load().map_err(|error| ProbeError::from_program(WHAT, SINCE, &error))?;
+    program(programs)?.load().map_err(|error| ProbeError::from_program(WHAT, SINCE, &error))
+}
+
+pub(super) fn program(programs: &mut Ebpf) -> Result<&mut UProbe, ProbeError> {
+    probes::program(programs, PROGRAM)
+}
+
+/// Attaches one uprobe to one process.
+pub(super) fn attach(program: &mut UProbe, point: &WaitPoint, pid: NonZeroU32) -> Result<UProbeLinkId, ProbeError> {
+    if point.kind >= WAIT_KINDS || !point.path.is_absolute() {
+        return Err(ProbeError::BadLayout(format!("cannot trace {point:?}")));
     }
+    let attach_point = UProbeAttachPoint {
+        location: UProbeAttachLocation::AbsoluteOffset(point.file_offset),
+        cookie: Some(u64::from(point.kind)),
+    };
+    program
+        .attach(attach_point, &point.path, UProbeScope::OneProcess(pid))
+        .map_err(|error| ProbeError::from_program(WHAT, SINCE, &error))
+}
+
+/// Detaches uprobes, on a thread of its own: the kernel waits a tenth of a second or so for each, one after another.
+pub(super) fn detach(program: &mut UProbe, ids: Vec<UProbeLinkId>) -> Result<(), ProbeError> {
+    let links: Result<Vec<_>, _> = ids.into_iter().map(|id| program.take_link(id)).collect();
+    let links = links.map_err(|error| ProbeError::from_program(WHAT, SINCE, &error))?;
+    std::thread::spawn(move || drop(links));
     Ok(())
 }
 
 impl Probes {
-    /// Counts hits for a while, sending nothing. Blocks the calling thread for `window` and what attaching takes.
-    pub fn count_waits(&mut self, points: &[WaitPoint], window: Duration) -> Result<WaitRates, ProbeError> {
-        self.waits.clone()?;
-        let mut links = Links::default();
-        let attached = self.attach_points(COUNT, points, &mut links);
-        let before = attached.and_then(|()| self.wait_hits());
-        let start = Instant::now();
-        if before.is_ok() {
-            std::thread::sleep(window);
-        }
-        let after = self.wait_hits();
-        let window = start.elapsed();
-        self.detach_points(COUNT, &mut links)?;
-        let (before, after) = (before?, after?);
-        let rate = |before: &u64, after: &u64| (after - before) as f64 / window.as_secs_f64();
-        let per_second = (0..).zip(before.iter().zip(&after)).filter(|(_, (before, after))| before != after);
-        Ok(WaitRates { window, per_second: per_second.map(|(kind, (b, a))| (kind, rate(b, a))).collect() })
-    }
-
-    /// From now on, entries into these functions are sent as [`super::Event::Wait`]. Where one cannot be attached,
-    /// none is.
+    /// Traces these functions: their entries are counted, and not sent yet. Where one cannot be attached, none is.
+    /// What was traced before is detached first.
+    ///
+    /// Takes some 20 ms a function. The first time, it also measures what a hit costs on this machine.
     pub fn attach_waits(&mut self, points: &[WaitPoint]) -> Result<(), ProbeError> {
-        self.waits.clone()?;
-        let mut links = std::mem::take(&mut self.wait_links);
-        let result = self.attach_points(SEND, points, &mut links);
-        if result.is_err() {
-            self.detach_points(SEND, &mut links)?;
-        }
+        self.detach_waits()?;
+        let mut links = Links::default();
+        let result = self.attach_points(points, &mut links);
         self.wait_links = links;
+        if result.is_err() {
+            self.detach_waits()?;
+        }
         result
     }
 
-    /// Takes all breakpoints away again.
-    pub fn detach_waits(&mut self) -> Result<(), ProbeError> {
-        let mut links = std::mem::take(&mut self.wait_links);
-        self.detach_points(SEND, &mut links)
+    /// Whether entries into the traced functions are sent, as [`super::Event::Wait`], or counted only.
+    pub fn send_waits(&mut self, send: bool) -> Result<(), ProbeError> {
+        self.send_switch.set(0, u32::from(send), 0).map_err(|error| ProbeError::Refused {
+            what: "a switch between sending and counting",
+            reason: error.to_string(),
+        })
     }
 
-    /// Hits so far, counted or sent, by kind.
-    pub fn wait_hits(&self) -> Result<Vec<u64>, ProbeError> {
+    /// How often the traced functions have been entered since [`Probes::attach_waits`], and at what cost.
+    pub fn wait_rates(&self) -> Result<WaitRates, ProbeError> {
+        let window = self.wait_links.since.map_or(Duration::ZERO, |since| since.elapsed());
+        let hits = hits_since(&self.wait_links.hits_before, &self.wait_hits()?);
+        let cost = cost(&self.wait_links.values, &hits);
+        Ok(WaitRates { window, hits, cost })
+    }
+
+    /// Takes all breakpoints away again, in the background: the kernel takes a tenth of a second or so for each.
+    pub fn detach_waits(&mut self) -> Result<(), ProbeError> {
+        self.send_waits(false)?;
+        let links = std::mem::take(&mut self.wait_links);
+        detach(program(&mut self.programs)?, links.ids)
+    }
+
+    /// What a hit costs on this machine; measured when it is first needed.
+    pub fn hit_cost(&mut self) -> Result<HitCost, ProbeError> {
+        self.waits.clone()?;
+        let cost = self.hit_cost.map_or_else(|| HitCost::measure(&mut self.programs), Ok)?;
+        self.hit_cost = Some(cost);
+        Ok(cost)
+    }
+
+    /// Hits so far, by kind.
+    fn wait_hits(&self) -> Result<Vec<u64>, ProbeError> {
         (0..WAIT_KINDS).map(|kind| counts::sum(&self.wait_counts, kind)).collect()
     }
 
-    fn attach_points(&mut self, name: &str, points: &[WaitPoint], links: &mut Links) -> Result<(), ProbeError> {
-        let scope = NonZeroU32::new(self.pid).map(UProbeScope::OneProcess);
-        let scope = scope.ok_or(ProbeError::NoProcess(0))?;
-        let program: &mut UProbe = probes::program(&mut self.programs, name)?;
+    fn attach_points(&mut self, points: &[WaitPoint], links: &mut Links) -> Result<(), ProbeError> {
+        let hit_cost = self.hit_cost()?;
+        let pid = NonZeroU32::new(self.pid).ok_or(ProbeError::NoProcess(0))?;
+        let program = program(&mut self.programs)?;
         for point in points {
-            if point.kind >= WAIT_KINDS || !point.path.is_absolute() {
-                return Err(ProbeError::BadLayout(format!("cannot trace {point:?}")));
-            }
-            let attach_point = UProbeAttachPoint {
-                location: UProbeAttachLocation::AbsoluteOffset(point.file_offset),
-                cookie: Some(u64::from(point.kind)),
-            };
-            let link = program
-                .attach(attach_point, &point.path, scope)
-                .map_err(|error| ProbeError::from_program(WHAT, SINCE, &error))?;
-            links.0.push(link);
+            let value = hit_cost.at(point)?;
+            let dearest = links.values.entry(point.kind).or_default();
+            *dearest = value.max(*dearest);
+            links.ids.push(attach(program, point, pid)?);
         }
+        // Hits while others were being attached belong to no window.
+        links.hits_before = self.wait_hits()?;
+        links.since = Some(Instant::now());
         Ok(())
     }
+}
 
-    fn detach_points(&mut self, name: &str, links: &mut Links) -> Result<(), ProbeError> {
-        let program: &mut UProbe = probes::program(&mut self.programs, name)?;
-        for link in links.0.drain(..) {
-            program.detach(link).map_err(|error| ProbeError::from_program(WHAT, SINCE, &error))?;
-        }
-        Ok(())
+/// Hits by kind between two counts; kinds without one are left out.
+fn hits_since(before: &[u64], after: &[u64]) -> Vec<(u32, u64)> {
+    let hits = before.iter().zip(after).map(|(before, after)| after.saturating_sub(*before));
+    (0..).zip(hits).filter(|(_, hits)| *hits > 0).collect()
+}
+
+fn cost(values: &KindCosts, hits: &[(u32, u64)]) -> Duration {
+    let of_kind = |(kind, hits): &(u32, u64)| {
+        let value = values.get(kind).copied().unwrap_or_default();
+        Duration::from_nanos(u64::try_from(value.as_nanos()).unwrap_or(u64::MAX).saturating_mul(*hits))
+    };
+    hits.iter().map(of_kind).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hits_are_valued_by_their_kind() {
+        let hits = hits_since(&[5, 0, 7], &[5, 10, 9]);
+        assert_eq!(hits, [(1, 10), (2, 2)]);
+        let values = KindCosts::from([(1, Duration::from_micros(2)), (2, Duration::from_micros(30))]);
+        assert_eq!(cost(&values, &hits), Duration::from_micros(80));
     }
 }
