@@ -18,7 +18,7 @@ use super::{Options, ProbeState};
 use crate::{
     debuginfo::FrameRegisters,
     model::LostCounts,
-    probe::{BlockedThread, ContextLayout, Event, EventStream, ProbeOptions, Probes, WaitPoint},
+    probe::{BlockedThread, ContextLayout, Event, EventStream, ProbeOptions, Probes, WaitPoint, WaitRates},
     runtime::{self, ThreadContext},
 };
 
@@ -30,8 +30,6 @@ pub(super) enum Message {
     Events(Vec<Event>),
 }
 
-/// What a uprobe's hit costs the target, in seconds: measured 0.7 to 2 µs (docs/kernel.md).
-const HIT_COST: f64 = 1.5e-6;
 /// How long hits are counted before probes are attached for good.
 const COUNTED: Duration = Duration::from_millis(100);
 /// A target that does less than this share of a CPU is taken to do this much: a budget of nothing allows nothing.
@@ -53,7 +51,7 @@ struct Budget {
     pid: i32,
     share: f64,
     looked: Instant,
-    hits: u64,
+    seen: WaitRates,
     cpu_s: f64,
 }
 
@@ -65,7 +63,7 @@ impl Probing {
             switch: ProbeState::Off,
             waits: ProbeState::Off,
             pump: None,
-            budget: Budget { pid: 0, share: 0.0, looked: Instant::now(), hits: 0, cpu_s: 0.0 },
+            budget: Budget { pid: 0, share: 0.0, looked: Instant::now(), seen: WaitRates::default(), cpu_s: 0.0 },
         }
     }
 
@@ -125,30 +123,31 @@ impl Probing {
         probing
     }
 
-    /// Attaches the uprobes, if their rate is within the budget.
+    /// Attaches the uprobes, and keeps them if what they cost is within the budget.
     fn trace(&mut self, points: &[WaitPoint]) -> ProbeState {
         let Some(probes) = &mut self.probes else { return ProbeState::Off };
         if points.is_empty() {
             return ProbeState::Missing("the functions to trace were not found in the target's symbols".into());
         }
+        if let Err(error) = probes.attach_waits(points) {
+            return ProbeState::Missing(error.to_string());
+        }
         let cpu_before = cpu_seconds(self.budget.pid);
-        let rates = match probes.count_waits(points, COUNTED) {
+        std::thread::sleep(COUNTED);
+        let rates = match probes.wait_rates() {
             Ok(rates) => rates,
-            Err(error) => return ProbeState::Missing(error.to_string()),
+            Err(error) => return detached(probes, &error.to_string()),
         };
-        let load = (cpu_seconds(self.budget.pid) - cpu_before) / rates.window.as_secs_f64();
-        if let Err(why) = affordable(rates.total(), load, self.budget.share) {
-            return ProbeState::Missing(format!("not attached: {why}"));
+        let cpu_s = cpu_seconds(self.budget.pid);
+        let load = (cpu_s - cpu_before) / rates.window.as_secs_f64();
+        if let Err(why) = affordable(&WaitRates::default(), &rates, load, self.budget.share) {
+            return detached(probes, &why);
         }
-        match probes.attach_waits(points) {
-            Ok(()) => {
-                self.budget.looked = Instant::now();
-                self.budget.hits = hits(probes);
-                self.budget.cpu_s = cpu_seconds(self.budget.pid);
-                ProbeState::On
-            }
-            Err(error) => ProbeState::Missing(error.to_string()),
+        if let Err(error) = probes.send_waits(true) {
+            return detached(probes, &error.to_string());
         }
+        (self.budget.looked, self.budget.seen, self.budget.cpu_s) = (Instant::now(), rates, cpu_s);
+        ProbeState::On
     }
 
     /// Detaches the uprobes when they cost more than they may.
@@ -158,17 +157,19 @@ impl Probing {
         if self.waits != ProbeState::On || passed < WATCHED {
             return;
         }
-        let (now_hits, now_cpu) = (hits(probes), cpu_seconds(self.budget.pid));
-        let rate = now_hits.saturating_sub(self.budget.hits) as f64 / passed.as_secs_f64();
-        let load = (now_cpu - self.budget.cpu_s) / passed.as_secs_f64();
-        (self.budget.looked, self.budget.hits, self.budget.cpu_s) = (Instant::now(), now_hits, now_cpu);
-        if let Err(why) = affordable(rate, load, self.budget.share) {
-            let detached = probes.detach_waits();
-            self.waits = ProbeState::Missing(match detached {
-                Ok(()) => format!("detached: {why}"),
-                Err(error) => format!("{why}, and they could not be detached: {error}"),
-            });
+        let rates = match probes.wait_rates() {
+            Ok(rates) => rates,
+            Err(error) => {
+                self.waits = detached(probes, &error.to_string());
+                return;
+            }
+        };
+        let cpu_s = cpu_seconds(self.budget.pid);
+        let load = (cpu_s - self.budget.cpu_s) / passed.as_secs_f64();
+        if let Err(why) = affordable(&self.budget.seen, &rates, load, self.budget.share) {
+            self.waits = detached(probes, &why);
         }
+        (self.budget.looked, self.budget.seen, self.budget.cpu_s) = (Instant::now(), rates, cpu_s);
     }
 
     /// Registers of blocked threads, by thread id; empty where the kernel does not give them.
@@ -218,10 +219,15 @@ pub(super) fn context_layout(context: ThreadContext) -> ContextLayout {
     }
 }
 
-/// Whether `rate` hits a second may be paid by a target that uses `load` CPUs; if not, why.
-fn affordable(rate: f64, load: f64, share: f64) -> Result<(), String> {
-    let (cost, allowed) = (rate * HIT_COST, share * load.max(LEAST_LOAD));
-    if cost <= allowed {
+/// Whether a target that uses `load` CPUs may pay for the hits between two counts; if not, why.
+fn affordable(before: &WaitRates, now: &WaitRates, load: f64, share: f64) -> Result<(), String> {
+    let seconds = now.window.saturating_sub(before.window).as_secs_f64();
+    if seconds <= 0.0 {
+        return Ok(());
+    }
+    let rate = now.total().saturating_sub(before.total()) as f64 / seconds;
+    let cost = now.cost.saturating_sub(before.cost).as_secs_f64() / seconds;
+    if cost <= share * load.max(LEAST_LOAD) {
         return Ok(());
     }
     Err(format!(
@@ -232,8 +238,12 @@ fn affordable(rate: f64, load: f64, share: f64) -> Result<(), String> {
     ))
 }
 
-fn hits(probes: &Probes) -> u64 {
-    probes.wait_hits().map_or(0, |hits| hits.iter().sum())
+/// Takes the uprobes away, and says why.
+fn detached(probes: &mut Probes, why: &str) -> ProbeState {
+    ProbeState::Missing(match probes.detach_waits() {
+        Ok(()) => format!("detached: {why}"),
+        Err(error) => format!("{why}, and they could not be detached: {error}"),
+    })
 }
 
 /// CPU time that the process has used so far, in seconds.
@@ -299,17 +309,30 @@ async fn pump(mut stream: EventStream, to: &mpsc::SyncSender<Message>, stop: &No
 mod tests {
     use super::*;
 
+    /// So many hits in a second, at 1.5 µs each.
+    fn second_with(hits: u64) -> WaitRates {
+        WaitRates { window: Duration::from_secs(1), hits: vec![(0, hits)], cost: Duration::from_nanos(1_500 * hits) }
+    }
+
     #[test]
     fn the_budget_is_a_share_of_what_the_target_does() {
-        assert!(affordable(1_000.0, 1.0, 0.01).is_ok(), "1.5 ms of 1 s");
-        assert!(affordable(10_000.0, 1.0, 0.01).is_err(), "15 ms of 1 s");
-        assert!(affordable(10_000.0, 2.0, 0.01).is_ok(), "15 ms of 2 s");
-        assert!(affordable(100.0, 0.0, 0.01).is_ok(), "an idle target may be traced");
+        let nothing = WaitRates::default();
+        assert!(affordable(&nothing, &second_with(1_000), 1.0, 0.01).is_ok(), "1.5 ms of 1 s");
+        assert!(affordable(&nothing, &second_with(10_000), 1.0, 0.01).is_err(), "15 ms of 1 s");
+        assert!(affordable(&nothing, &second_with(10_000), 2.0, 0.01).is_ok(), "15 ms of 2 s");
+        assert!(affordable(&nothing, &second_with(100), 0.0, 0.01).is_ok(), "an idle target may be traced");
+    }
+
+    #[test]
+    fn what_was_paid_before_does_not_count_again() {
+        let before = second_with(10_000);
+        let now = WaitRates { window: Duration::from_secs(2), ..second_with(10_100) };
+        assert!(affordable(&before, &now, 1.0, 0.01).is_ok());
     }
 
     #[test]
     fn a_refusal_names_the_rate_and_the_flag() {
-        let why = affordable(100_000.0, 1.0, 0.01).expect_err("far above");
+        let why = affordable(&WaitRates::default(), &second_with(100_000), 1.0, 0.01).expect_err("far above");
         assert!(why.contains("100000") && why.contains("--max-overhead"), "{why}");
     }
 }
