@@ -28,6 +28,29 @@ fn a_loop_is_run_to_its_end() {
     assert_eq!(machine.frames(), []);
 }
 
+#[test]
+fn loops_count_in_rcx() {
+    let run = |code: &[u8], count: u64| {
+        let memory = program(code);
+        let mut machine = Machine::new(&memory, Limits::default());
+        machine.set_reg(Reg::Rcx, Some(count));
+        machine.call(CODE, &[], &mut Watch::default())
+    };
+    // xor eax,eax; 1: inc eax; loop 1b; ret
+    assert_eq!(run(&[0x31, 0xc0, 0xff, 0xc0, 0xe2, 0xfc, 0xc3], 5), Outcome::Returned { rax: Some(5) });
+    // … cmp eax,3; loopne 1b
+    let until = [0x31, 0xc0, 0xff, 0xc0, 0x83, 0xf8, 3, 0xe0, 0xf9, 0xc3];
+    assert_eq!(run(&until, 5), Outcome::Returned { rax: Some(3) });
+    assert_eq!(run(&until, 2), Outcome::Returned { rax: Some(2) });
+    // … cmp eax,3; loope 1b
+    let during = [0x31, 0xc0, 0xff, 0xc0, 0x83, 0xf8, 1, 0xe1, 0xf9, 0xc3];
+    assert_eq!(run(&during, 5), Outcome::Returned { rax: Some(2) });
+    // xor eax,eax; jrcxz +2; inc eax; ret, and jecxz
+    assert_eq!(run(&[0x31, 0xc0, 0xe3, 2, 0xff, 0xc0, 0xc3], 0), Outcome::Returned { rax: Some(0) });
+    assert_eq!(run(&[0x31, 0xc0, 0xe3, 2, 0xff, 0xc0, 0xc3], 1 << 32), Outcome::Returned { rax: Some(1) });
+    assert_eq!(run(&[0x31, 0xc0, 0x67, 0xe3, 2, 0xff, 0xc0, 0xc3], 1 << 32), Outcome::Returned { rax: Some(0) });
+}
+
 /// call +1 (to 6); ret; 6: mov eax,7; ret
 const CALLS: [u8; 12] = [0xe8, 0x01, 0, 0, 0, 0xc3, 0xb8, 7, 0, 0, 0, 0xc3];
 

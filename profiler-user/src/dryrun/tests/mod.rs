@@ -4,4 +4,5 @@ mod control;
 mod differential;
 mod hostile;
 mod poison;
+mod real_code;
 mod support;
