@@ -40,7 +40,7 @@ impl Hooks for Library {
             m.write(to, &vec![from as u8; length as usize]);
         } else if is(libc::memcmp as *const ()) {
             let order = Self::bytes(m, to, length).cmp(&Self::bytes(m, from, length));
-            return Action::Return(Some(order as i32 as u32 as u64));
+            return Action::Return(Some(u64::from(order as i32 as u32)));
         } else {
             return Action::Continue;
         }
@@ -76,7 +76,7 @@ extern "C" fn sorts(seed: u64) -> u64 {
         *number = (state >> 40) as u32;
     }
     numbers.sort_unstable();
-    numbers.iter().fold(0, |sum: u64, number| sum.wrapping_mul(31) ^ u64::from(*number) % 1_000_003)
+    numbers.iter().fold(0, |sum: u64, number| sum.wrapping_mul(31) ^ (u64::from(*number) % 1_000_003))
 }
 
 extern "C" fn computes(seed: u64) -> u64 {
@@ -107,7 +107,7 @@ extern "C" fn chooses(seed: u64) -> u64 {
             3 => turned.swap_bytes(),
             4 => turned.checked_add(seed).unwrap_or(17),
             5 => (turned as i64).saturating_mul(-3) as u64,
-            6 => turned.pow(3 & i as u32 % 2),
+            6 => turned.pow(i as u32 % 2),
             7 => (turned as i8).wrapping_div(7) as u64,
             8 => (turned as u16).wrapping_rem(99).into(),
             9 => turned >> (i % 63),
