@@ -110,3 +110,21 @@ fn help_and_version_are_results() {
         assert!(String::from_utf8(output.stdout).unwrap().to_lowercase().contains("gordian"));
     }
 }
+
+#[test]
+fn a_flamegraph_that_could_not_be_written_is_refused_before_the_sampling() {
+    let said = refusal(&["flame", "1", "-o", "/no-such-directory/out.svg"]);
+    assert!(said.contains("/no-such-directory/out.svg") && said.contains("a directory that exists"), "{said}");
+}
+
+#[test]
+fn doctor_says_yes_or_no_to_each_feature() {
+    let output = gordian(&["doctor"]);
+    assert_eq!(output.status.code(), Some(0));
+    let said = String::from_utf8(output.stdout).unwrap();
+    for feature in ["reading any process", "kernel programs (BPF)", "sampling"] {
+        let row =
+            said.lines().find(|line| line.contains(&format!("  {feature}")) || line.contains(&format!(" {feature}  ")));
+        assert!(row.is_some_and(|row| row.starts_with("yes ") || row.starts_with("no ")), "{said}");
+    }
+}

@@ -1,6 +1,6 @@
 //! Flags and what they mean. One definition feeds the parser and the help.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -80,6 +80,10 @@ pub enum Command {
     /// Exit status: 0 nothing found and everything read; 1 a finding of a kind in --fail-on; 2 could not look;
     /// 3 nothing found, but not everything could be read.
     Check(Check),
+    /// Draw where the time goes
+    Flame(Flame),
+    /// Say what this kernel and these privileges allow
+    Doctor,
 }
 
 /// `gordian ps`.
@@ -193,6 +197,29 @@ pub struct Check {
 /// Kinds of finding in `--fail-on`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailOn(pub Vec<FindingKind>);
+
+/// `gordian flame`.
+#[derive(Debug, Args)]
+pub struct Flame {
+    /// Pid, name or container id.
+    pub target: String,
+
+    /// Write the SVG here; `-` is standard output.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+
+    /// Sample this long.
+    #[arg(short, long, value_name = "SECONDS", value_parser = seconds, default_value = "5")]
+    pub duration: Duration,
+
+    /// Samples per second and CPU.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000), default_value_t = 99)]
+    pub hz: u32,
+
+    /// Where threads spend CPU time (the default, and so far the only kind).
+    #[arg(long)]
+    pub on_cpu: bool,
+}
 
 /// How to watch.
 #[derive(Clone, Debug, Default, PartialEq, Args)]
@@ -332,6 +359,7 @@ mod tests {
         }
         assert!(refused("gordian check 1 --json --jsonl").contains("cannot be used with"));
         assert!(refused("gordian tasks 1 --state asleep").contains("possible values"));
+        assert!(refused("gordian flame 1").contains("--output"));
         assert!(refused("gordian 1 --max-overhead 101").contains("give percent"));
     }
 }

@@ -3,6 +3,8 @@
 mod args;
 mod attach;
 mod check;
+mod doctor;
+mod flame;
 mod gather;
 mod live;
 mod log;
@@ -32,6 +34,8 @@ pub fn run(cli: &Cli, runtime: &Handle) -> anyhow::Result<Status> {
         Some(Command::Ps(ps)) => ps::run(ps, output),
         Some(Command::Tasks(tasks)) => tasks::run(tasks, runtime, output),
         Some(Command::Check(check)) => check::run(check, runtime, output),
+        Some(Command::Flame(flame)) => flame::run(flame, output),
+        Some(Command::Doctor) => doctor::run(output),
         None => {
             let target = cli.target.as_deref().context("no TARGET: give a pid, a name or a container id")?;
             live::run(target, &cli.watch, runtime)

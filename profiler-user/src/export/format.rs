@@ -103,7 +103,12 @@ pub(super) fn party(party: PartyId) -> String {
 
 /// `task 7 (app::transfer)`.
 pub(super) fn named(id: PartyId, name: &str) -> String {
-    if name.is_empty() { party(id) } else { format!("{} ({name})", party(id)) }
+    match name {
+        "" => party(id),
+        // `(type not known)` and its like.
+        _ if name.starts_with('(') => format!("{} {name}", party(id)),
+        _ => format!("{} ({name})", party(id)),
+    }
 }
 
 /// `task 7 (app::transfer)` of a task.

@@ -25,7 +25,7 @@ pub fn finding(page: &mut Page, finding: &Finding, snapshot: &Snapshot) {
     page.put(ink(finding.kind), finding.kind.name()).add(", ");
     page.put(if finding.certainty == Certainty::Proved { Ink::Strong } else { Ink::Warn }, finding.certainty.name());
     page.add(": ").put(Ink::Strong, &finding.summary).end();
-    if let Some(cause) = &finding.cause {
+    if let Some(cause) = finding.cause.as_ref().filter(|cause| !finding.summary.contains(*cause)) {
         page.indent(2).add("cause: ").add(cause).end();
     }
     let tasks = evidence::tasks(finding, snapshot);
