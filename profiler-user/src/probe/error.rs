@@ -88,7 +88,7 @@ const CAP_BPF: u32 = 39;
 
 /// The capabilities that loading and attaching need and this process lacks. `CAP_SYS_ADMIN` stands for both.
 pub(super) fn missing_capabilities() -> Vec<&'static str> {
-    let held = procfs::process::Process::myself().and_then(|me| me.status()).map_or(0, |status| status.capeff);
+    let held = effective_capabilities();
     let has = |bit: u32| held & (1 << bit) != 0;
     if has(CAP_SYS_ADMIN) {
         return Vec::new();
@@ -101,6 +101,15 @@ pub(super) fn missing_capabilities() -> Vec<&'static str> {
         missing.push("CAP_PERFMON");
     }
     missing
+}
+
+/// What a call lacks that `CAP_SYS_ADMIN` alone opens.
+pub(super) fn missing_admin() -> Vec<&'static str> {
+    if effective_capabilities() & (1 << CAP_SYS_ADMIN) == 0 { vec!["CAP_SYS_ADMIN"] } else { Vec::new() }
+}
+
+fn effective_capabilities() -> u64 {
+    procfs::process::Process::myself().and_then(|me| me.status()).map_or(0, |status| status.capeff)
 }
 
 impl ProbeError {

@@ -1,7 +1,5 @@
 //! What this kernel lets gordian do, found out by trying.
 
-use std::path::Path;
-
 use super::{Kernel, ProbeError, ProbeOptions, Probes};
 
 /// Something the kernel's side can give.
@@ -14,9 +12,6 @@ pub struct Feature {
     /// `Ok`, or why it is not there, in one line.
     pub state: Result<(), String>,
 }
-
-/// The kernel's directory of the uprobe PMU: there where uprobes can be attached without tracefs.
-const UPROBE_PMU: &str = "/sys/bus/event_source/devices/uprobe/type";
 
 /// Tries each feature on this very process, attaching nothing for longer than the call.
 pub fn features() -> Vec<Feature> {
@@ -38,7 +33,7 @@ pub fn features() -> Vec<Feature> {
         ),
         ("blocking events", "blocked-worker findings as they happen, off-CPU profiles", attempt(Probes::attach_switch)),
         ("sampling", "on-CPU flamegraphs, long polls on CPU", attempt(|probes| probes.attach_sampling(1))),
-        ("trace waits", "waits and wakes between snapshots", attempt(|probes| uprobes(probes))),
+        ("trace waits", "waits and wakes between snapshots", attempt(|probes| probes.hit_cost().map(drop))),
         (
             "run-time figures",
             "what each kernel program has cost, as the kernel measures it",
@@ -52,15 +47,6 @@ fn load(kernel: &Kernel) -> Result<Probes, ProbeError> {
     let pid = nix::unistd::getpid().as_raw();
     let target = kernel.resolve(pid)?;
     Probes::load_for(kernel, pid, target, None, &ProbeOptions { run_stats: true, ..ProbeOptions::default() })
-}
-
-fn uprobes(probes: &Probes) -> Result<(), ProbeError> {
-    probes.waits.clone()?;
-    if Path::new(UPROBE_PMU).exists() {
-        Ok(())
-    } else {
-        Err(ProbeError::TooOld { what: "uprobes through perf events (CONFIG_UPROBE_EVENTS)", since: "4.17" })
-    }
 }
 
 fn outcome<T>(result: &Result<T, ProbeError>) -> Result<(), String> {

@@ -15,6 +15,7 @@ use super::{
     Kernel, KernelTarget, ProbeError, ThreadRegisters,
     counts::{Counts, ProgramCost},
     decode::{BlockedThread, blocked_thread},
+    error,
     events::{EventStream, Logger, Ring},
     hit_cost::HitCost,
     object::{self, MapSizes, PAGE},
@@ -279,8 +280,8 @@ fn run_stats(options: &ProbeOptions) -> Result<OwnedFd, ProbeError> {
     match enable_stats(Stats::RunTime) {
         Ok(descriptor) => Ok(descriptor),
         // The one call that the lesser capabilities do not open.
-        Err(error) if error.io_error.raw_os_error() == Some(libc::EPERM) => {
-            Err(ProbeError::NotPermitted { what: "have kernel programs measured", missing: vec!["CAP_SYS_ADMIN"] })
+        Err(refusal) if refusal.io_error.raw_os_error() == Some(libc::EPERM) => {
+            Err(ProbeError::NotPermitted { what: "have kernel programs measured", missing: error::missing_admin() })
         }
         Err(error) => Err(ProbeError::from_io(WHAT, "5.8", &error.io_error)),
     }

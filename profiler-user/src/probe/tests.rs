@@ -298,6 +298,9 @@ fn point(function: Function, kind: u32) -> WaitPoint {
 fn traced_functions_are_counted_then_sent_then_left_alone() {
     let name = "probe::traced_functions_are_counted_then_sent_then_left_alone";
     let Some(mut probes) = load(name, &ProbeOptions { run_stats: true, ..ProbeOptions::default() }) else { return };
+    if able(name, probes.hit_cost()).is_none() {
+        return;
+    }
     let function = traced as Function;
     let original = first_byte(function);
     let stop = Arc::new(AtomicBool::new(false));

@@ -19,7 +19,7 @@ use aya::{
 };
 use profiler_common::WAIT_KINDS;
 
-use super::{ProbeError, Probes, counts, hit_cost::HitCost, probes};
+use super::{ProbeError, Probes, counts, error, hit_cost::HitCost, probes};
 
 const PROGRAM: &str = "wait";
 const WHAT: &str = "tracing of waits";
@@ -89,9 +89,15 @@ pub(super) fn attach(program: &mut UProbe, point: &WaitPoint, pid: NonZeroU32) -
         location: UProbeAttachLocation::AbsoluteOffset(point.file_offset),
         cookie: Some(u64::from(point.kind)),
     };
-    program
-        .attach(attach_point, &point.path, UProbeScope::OneProcess(pid))
-        .map_err(|error| ProbeError::from_program(WHAT, SINCE, &error))
+    program.attach(attach_point, &point.path, UProbeScope::OneProcess(pid)).map_err(|error| {
+        match ProbeError::from_program(WHAT, SINCE, &error) {
+            // Linux 6.18 lets CAP_PERFMON load the program, and not set its breakpoints.
+            ProbeError::NotPermitted { .. } => {
+                ProbeError::NotPermitted { what: "trace waits", missing: error::missing_admin() }
+            }
+            other => other,
+        }
+    })
 }
 
 /// Detaches uprobes, on a thread of its own: the kernel waits a tenth of a second or so for each, one after another.

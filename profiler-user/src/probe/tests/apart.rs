@@ -4,7 +4,7 @@ use std::{hint::black_box, path::PathBuf, process::Command, thread};
 
 use super::{
     super::{Counter, Event, ProbeOptions, Probes, WaitPoint},
-    ContextLayout, Function, PATIENCE, find, first_byte, layout, load, own_pid, point, until,
+    ContextLayout, Function, PATIENCE, able, find, first_byte, layout, load, own_pid, point, until,
 };
 
 /// A function to trace: another than the other tests', so that tests that run at the same time do not see each other's breakpoints.
@@ -32,9 +32,11 @@ fn a_kill_leaves_no_program_and_no_breakpoint() {
         thread::sleep(PATIENCE * 2);
         return;
     }
-    if load(name, &ProbeOptions::default()).is_none() {
+    let Some(mut probes) = load(name, &ProbeOptions::default()) else { return };
+    if able(name, probes.hit_cost()).is_none() {
         return;
     }
+    drop(probes);
     black_box(traced_and_killed(1));
     let original = first_byte(traced_and_killed as Function);
     let ids = || -> Vec<u32> {
@@ -65,6 +67,15 @@ fn programs_of(pid: u32) -> Vec<u32> {
     text.filter_map(|text| text.lines().find_map(|line| line.strip_prefix("prog_id:")?.trim().parse().ok())).collect()
 }
 
+/// Whether this program runs here, with these arguments, what it is told to run.
+fn runs(program: &str, arguments: &[&str]) -> Result<(), String> {
+    match Command::new(program).args(arguments).arg("true").output() {
+        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+        Err(error) => Err(format!("{program}: {error}; it is in the package util-linux")),
+    }
+}
+
 /// Runs tests of the probes, by their names below `probe::tests`, in a process of their own.
 fn again(command: &mut Command, tests: &[&str]) -> std::process::Output {
     let names = tests.iter().map(|test| format!("probe::tests::{test}"));
@@ -75,7 +86,7 @@ fn again(command: &mut Command, tests: &[&str]) -> std::process::Output {
 #[test]
 fn all_of_it_holds_inside_a_pid_namespace() {
     let name = "probe::all_of_it_holds_inside_a_pid_namespace";
-    if load(name, &ProbeOptions::default()).is_none() {
+    if load(name, &ProbeOptions::default()).is_none() || able(name, runs("unshare", &["--pid", "--fork"])).is_none() {
         return;
     }
     let tests = [
@@ -93,7 +104,7 @@ fn all_of_it_holds_inside_a_pid_namespace() {
 #[test]
 fn a_target_in_a_pid_namespace_is_seen_from_outside() {
     let name = "probe::a_target_in_a_pid_namespace_is_seen_from_outside";
-    if load(name, &ProbeOptions::default()).is_none() {
+    if load(name, &ProbeOptions::default()).is_none() || able(name, runs("unshare", &["--pid", "--fork"])).is_none() {
         return;
     }
     let mut target = Command::new("unshare").args(["--pid", "--fork", "--kill-child", "sleep", "600"]).spawn().unwrap();
@@ -147,15 +158,24 @@ fn without_capabilities_the_error_names_them_and_the_line_to_type() {
     if std::env::var(BARE).is_ok() {
         let refusal = match Probes::load(own_pid(), None, &ProbeOptions::default()) {
             Err(error) => error.to_string(),
-            Ok(mut probes) => probes.attach_switch().unwrap_err().to_string(),
+            Ok(mut probes) => probes.attach_switch().and_then(|()| probes.hit_cost()).unwrap_err().to_string(),
         };
         eprintln!("<{refusal}>");
         return;
     }
-    if load(&format!("probe::{name}"), &ProbeOptions::default()).is_none() {
+    let full_name = format!("probe::{name}");
+    let may_drop = runs("setpriv", &["--inh-caps", "-all", "--bounding-set", "-all"]);
+    let Some(mut probes) = load(&full_name, &ProbeOptions::default()) else { return };
+    // What one does not have, one cannot give to the other half.
+    if able(&full_name, probes.hit_cost()).is_none() || able(&full_name, may_drop).is_none() {
         return;
     }
-    for (kept, missing) in [("-all", "CAP_BPF and CAP_PERFMON"), ("-all,+bpf", "needs CAP_PERFMON")] {
+    drop(probes);
+    for (kept, missing) in [
+        ("-all", "CAP_BPF and CAP_PERFMON"),
+        ("-all,+bpf", "needs CAP_PERFMON"),
+        ("-all,+bpf,+perfmon", "trace waits: needs CAP_SYS_ADMIN"),
+    ] {
         let mut bare = Command::new("setpriv");
         bare.args(["--inh-caps", kept, "--bounding-set", kept]).env(BARE, "1");
         let output = again(&mut bare, &[&format!("apart::{name}")]);
