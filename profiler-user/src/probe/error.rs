@@ -1,9 +1,11 @@
 //! Why the kernel's side is not there, in one line each, with the remedy.
 
-use std::{fmt::Write as _, io};
+use std::io;
 
 use aya::{EbpfError, maps::MapError, programs::ProgramError};
 use thiserror::Error;
+
+use crate::target::sudo_line;
 
 /// Probing that cannot be done.
 #[derive(Clone, Debug, Error)]
@@ -67,18 +69,7 @@ fn remedy(missing: &[&str]) -> String {
                 namespace of its own?)"
             .to_owned();
     }
-    let mut text = format!("needs {}; try: sudo", missing.join(" and "));
-    for argument in std::env::args() {
-        let _ = write!(text, " {}", quoted(&argument));
-    }
-    text
-}
-
-/// An argument as a shell takes it, without control characters.
-fn quoted(argument: &str) -> String {
-    let clean: String = argument.chars().filter(|c| !c.is_control()).collect();
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-=+:,@%".contains(c);
-    if !clean.is_empty() && clean.chars().all(plain) { clean } else { format!("'{}'", clean.replace('\'', r"'\''")) }
+    format!("needs {}; try: {}", missing.join(" and "), sudo_line())
 }
 
 /// Bits of the effective capability set.
@@ -187,11 +178,4 @@ mod tests {
         assert!(!text.contains('\n'));
     }
 
-    #[test]
-    fn arguments_are_quoted_as_a_shell_takes_them() {
-        assert_eq!(quoted("check"), "check");
-        assert_eq!(quoted("a b"), "'a b'");
-        assert_eq!(quoted("it's\n"), r"'it'\''s'");
-        assert_eq!(quoted(""), "''");
-    }
 }

@@ -62,7 +62,13 @@ impl Blocking {
         // One that a snapshot still shows is not told of twice.
         let over =
             |poll: &&BlockedPoll| !polls.iter().any(|shown| shown.tid == poll.tid && shown.since_ns == poll.since_ns);
-        let ended: Vec<BlockedPoll> = self.ended.iter().map(|(_, poll)| poll).filter(over).cloned().collect();
+        // One of which nothing but the thread is known adds nothing to what else is known of that thread.
+        let telling = |poll: &&BlockedPoll| {
+            let others = polls.iter().chain(self.ended.iter().map(|(_, poll)| poll));
+            poll.party.is_some() || !others.clone().any(|other| other.tid == poll.tid && other.party.is_some())
+        };
+        let ended: Vec<BlockedPoll> =
+            self.ended.iter().map(|(_, poll)| poll).filter(over).filter(telling).cloned().collect();
         polls.extend(ended);
         polls.sort_by_key(|poll| std::cmp::Reverse(poll.since_ns));
         polls

@@ -46,8 +46,8 @@ impl TargetError {
             .filter(|scope| scope != "0")
             .map(|scope| format!(", and kernel.yama.ptrace_scope is {scope}"))
             .unwrap_or_default();
-        let line = std::env::args().collect::<Vec<_>>().join(" ");
-        Self::Denied { pid, hint: format!("it takes CAP_SYS_PTRACE or the same user{yama}; try: sudo {line}") }
+        let hint = format!("it takes CAP_SYS_PTRACE or the same user{yama}; try: {}", super::sudo_line());
+        Self::Denied { pid, hint }
     }
 
     /// What `error` means for a file of `/proc/PID`.

@@ -45,6 +45,16 @@ impl LiveMemory {
         self.residency.forget();
     }
 
+    /// Forgets the pages of `range` only, so that they are read anew together.
+    pub fn forget(&self, range: Range<u64>) {
+        let mut pages = self.pages.borrow_mut();
+        let mut at = range.start & !(PAGE - 1);
+        while at < range.end {
+            pages.remove(&at);
+            at += PAGE;
+        }
+    }
+
     /// Reads past the kept pages, straight from the target: what is there now.
     pub fn read_now(&self, address: u64, buf: &mut [u8]) -> Result<(), MemoryError> {
         if self.resident_runs(address..address + buf.len() as u64).next().map(|run| run.end - run.start)
@@ -104,6 +114,15 @@ impl LiveMemory {
             return Ok(None);
         };
         let mut page: Page = Box::new([0; PAGE as usize]);
+        let from_file = |page: &mut Page| {
+            let bytes = self.files.iter().find_map(|file| file.page(mapping, base))?;
+            page[..bytes.len()].copy_from_slice(bytes);
+            Some(())
+        };
+        // Code is its file's: in memory it may carry breakpoints, our own uprobes' among them.
+        if mapping.execute && !mapping.write && mapping.inode != 0 && from_file(&mut page).is_some() {
+            return Ok(Some(page));
+        }
         match self.residency.at(base) {
             Some(Residency::Present) => match self.read_remote(base, &mut page[..]) {
                 Ok(()) => Ok(Some(page)),
@@ -111,12 +130,7 @@ impl LiveMemory {
                 Err(other) => Err(other),
             },
             // Never touched since it was mapped: the file's bytes, or zeros.
-            Some(Residency::Absent) if mapping.inode != 0 => {
-                Ok(self.files.iter().find_map(|file| file.page(mapping, base)).map(|bytes| {
-                    page[..bytes.len()].copy_from_slice(bytes);
-                    page
-                }))
-            }
+            Some(Residency::Absent) if mapping.inode != 0 => Ok(from_file(&mut page).map(|()| page)),
             Some(Residency::Absent) if mapping.inode == 0 && mapping.write && !mapping.shared => Ok(Some(page)),
             _ => Ok(None),
         }

@@ -7,6 +7,7 @@ mod mappings;
 mod memory;
 mod process;
 mod residency;
+mod sudo;
 mod threads;
 
 pub use error::TargetError;
@@ -15,4 +16,5 @@ pub use live::LiveMemory;
 pub use mappings::{Mapping, Mappings};
 pub use memory::{Memory, MemoryError};
 pub use process::Process;
+pub use sudo::sudo_line;
 pub use threads::{RunState, SyscallState, ThreadFacts, thread_pointer};

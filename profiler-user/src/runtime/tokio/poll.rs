@@ -5,7 +5,7 @@ use super::{
     code::Code,
     heap::Header,
     policy::Policy,
-    state::NOTIFIED,
+    state::{NOTIFIED, RUNNING},
     vtables::TaskVtable,
 };
 use crate::{
@@ -77,7 +77,7 @@ pub(super) fn run(
     let mut machine = Machine::with_code_cache(memory, Limits::default(), &code.cache);
     machine.set_fs_base(fs_base);
     // A poll begins with the transition notified → running.
-    machine.write_u64(header.address, header.state.0 | NOTIFIED);
+    machine.write_u64(header.address, header.state.0 & !RUNNING | NOTIFIED);
     let mut hooks = PollHooks { observe: Some(observe), ..PollHooks::new(code, first_only) };
     let outcome = machine.call(vtable.poll, &[header.address], &mut hooks);
     hooks.finish(&outcome)

@@ -51,6 +51,8 @@ pub struct Tokio {
     version: Option<String>,
     code: Code,
     unwinder: RegisterUnwinder,
+    /// Vtables whose code has been learned from.
+    learned: FxHashSet<u64>,
     /// Vtable that a function on the way from the worker's loop to the future belongs to; `None` where several share it.
     poll_code: FxHashMap<u64, Option<u64>>,
     /// Answers of [`Runtime::polled_type`] by function: samples ask for the same ones again and again.
@@ -106,9 +108,66 @@ impl Tokio {
             unwinder: RegisterUnwinder::new(modules),
             tls_offset: modules.first().and_then(context::tls_offset),
             context: None,
+            learned: FxHashSet::default(),
             poll_code,
             poll_names: RefCell::default(),
         })
+    }
+
+    /// Learns what only the code of a task's type tells, from one that is being polled: its state is in flux and nothing
+    /// that is read of it counts, but the functions that its poll and its drop begin with are its type's.
+    fn learn_type(&mut self, world: &World<'_>, header: &Header, vtable: &TaskVtable, fs_base: u64) {
+        if self.learned.contains(&header.vtable) {
+            return;
+        }
+        let _ = self.dry_poll(world, header, vtable, fs_base, true);
+        let is_dealloc = |address| self.deallocs.contains(&address);
+        let dropped = holds::run(&self.code, world.memory, vtable, header, fs_base, &is_dealloc);
+        self.learn_name(world, header.vtable, &dropped);
+    }
+
+    /// Polls a task over a copy-on-write view, and learns on the way where threads keep what they poll.
+    fn dry_poll(
+        &mut self,
+        world: &World<'_>,
+        header: &Header,
+        vtable: &TaskVtable,
+        fs_base: u64,
+        first_only: bool,
+    ) -> Polled {
+        let memory = world.memory;
+        let mut context = self.context;
+        let id = memory.read_u64(header.address + vtable.id_offset).ok();
+        let polled = poll::run(&self.code, memory, vtable, header, fs_base, first_only, &mut |machine| {
+            if let (None, Some(offset), Some(id)) = (context, self.tls_offset, id) {
+                context = context::observe(machine, memory, fs_base, offset, id);
+            }
+        });
+        self.context = context;
+        self.learn_poll_code(header.vtable, &polled);
+        polled
+    }
+
+    fn learn_poll_code(&mut self, vtable: u64, polled: &Polled) {
+        if !self.learned.insert(vtable) {
+            return;
+        }
+        for function in &polled.poll_functions {
+            let known = self.poll_code.entry(*function).or_insert(Some(vtable));
+            // Code that two types share tells neither.
+            if *known != Some(vtable) {
+                *known = None;
+            }
+        }
+        self.poll_names.borrow_mut().clear();
+    }
+
+    fn learn_name(&mut self, world: &World<'_>, vtable: u64, dropped: &Dropped) {
+        if !self.names.contains_key(&vtable)
+            && let Some(name) = names::of_destructor(world.modules, &dropped.functions)
+        {
+            self.names.insert(vtable, name);
+        }
     }
 
     /// The root future that `root`'s thread waits in.
@@ -171,40 +230,31 @@ impl Tokio {
 
     fn read_task(&mut self, world: &World<'_>, header: &Header, fs_base: u64) -> Option<ReadTask> {
         let memory = world.memory;
-        let vtable = self.vtables.get(&header.vtable)?;
-        let party = waits::party(header, vtable, memory)?;
+        let vtable = self.vtables.get(&header.vtable)?.clone();
         let cell = header.address..header.address + vtable.trailer_offset;
+        // The cell is read here and now, as one: what lies between the scan and this task's turn does not matter.
+        memory.forget(cell.clone());
+        let header = &Header::read(memory, header.address, &self.vtables).filter(|now| now.vtable == header.vtable)?;
+        if header.state.is_complete() {
+            return None;
+        }
+        let vtable = &vtable;
+        let party = waits::party(header, vtable, memory)?;
         let mut state = header.state.task_state();
         let mut waits = SemaphoreWaits::default();
         let mut root = Strand::new(Vec::new());
         let incomplete;
         if state == TaskState::Running {
             incomplete = Some("being polled while it was read".to_owned());
+            self.learn_type(world, header, vtable, fs_base);
         } else {
             let scheduled = state == TaskState::Scheduled;
-            let mut context = self.context;
-            let polled = poll::run(&self.code, memory, vtable, header, fs_base, scheduled, &mut |machine| {
-                if let (None, Some(offset), PartyId::Task { id, .. }) = (context, self.tls_offset, party) {
-                    context = context::observe(machine, memory, fs_base, offset, id);
-                }
-            });
-            self.context = context;
-            for function in &polled.poll_functions {
-                let known = self.poll_code.entry(*function).or_insert(Some(header.vtable));
-                // Code that two types share tells neither.
-                if *known != Some(header.vtable) {
-                    *known = None;
-                }
-            }
+            let polled = self.dry_poll(world, header, vtable, fs_base, scheduled);
             (root, waits) = self.strands(world, &polled);
             let is_dealloc = |address| self.deallocs.contains(&address);
             let dropped = holds::run(&self.code, memory, vtable, header, fs_base, &is_dealloc);
             root.holds = self.holds(world, &dropped, &polled, &root);
-            if !self.names.contains_key(&header.vtable)
-                && let Some(name) = names::of_destructor(world.modules, &dropped.functions)
-            {
-                self.names.insert(header.vtable, name);
-            }
+            self.learn_name(world, header.vtable, &dropped);
             incomplete = polled.incomplete.or(dropped.incomplete);
             // All its permits have been assigned and the wake has not arrived yet.
             if state == TaskState::Suspended && waits.missing.iter().any(|missing| missing.permits == 0) {

@@ -4,7 +4,8 @@
 
 use crate::model::TaskState;
 
-const RUNNING: u64 = 1;
+/// Set while a thread polls the task.
+pub(super) const RUNNING: u64 = 1;
 const COMPLETE: u64 = 1 << 1;
 /// Set while the task stands in a run queue, or is about to.
 pub(super) const NOTIFIED: u64 = 1 << 2;

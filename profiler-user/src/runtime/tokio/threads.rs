@@ -47,7 +47,9 @@ pub(super) fn describe(
             let on = |names: &[&str]| frames.iter().any(|frame| names.contains(&&*frame.function));
             let sp = registers.and_then(|registers| registers.frame.sp()).or_else(|| facts.stack().map(|(sp, _)| sp));
             let content = sp.map(|sp| search(world, sp, runtimes, running, vtables)).unwrap_or_default();
-            let party = content.running.and_then(|header| running.get(&header)).copied();
+            // A word on a stack may be a mere reference: a thread whose stack shows no poll polls nothing.
+            let may_poll = frames.is_empty() || inside_poll(frames).is_some();
+            let party = content.running.filter(|_| may_poll).and_then(|header| running.get(&header)).copied();
             if let Some(party) = party {
                 polled_by.insert(party, facts.tid);
             }
