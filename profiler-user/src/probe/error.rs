@@ -1,6 +1,6 @@
 //! Why the kernel's side is not there, in one line each, with the remedy.
 
-use std::io;
+use std::{fmt::Write as _, io};
 
 use aya::{EbpfError, maps::MapError, programs::ProgramError};
 use thiserror::Error;
@@ -177,5 +177,4 @@ mod tests {
         assert!(text.starts_with("not allowed to load kernel programs: needs CAP_BPF and CAP_PERFMON; try: sudo "));
         assert!(!text.contains('\n'));
     }
-
 }
