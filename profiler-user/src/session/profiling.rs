@@ -107,7 +107,11 @@ fn fold(
             names.entry(id).or_insert_with(|| Arc::clone(name));
         }
         let polled = by_code.or_else(|| sample.task_id.and_then(|id| names.get(&id).cloned()));
-        let stack = stack(sample, &frames, polled.zip(inspector.inside_poll(&frames)), threads);
+        let poll = inspector.inside_poll(&frames).filter(|inside| *inside < frames.len()).map(|inside| {
+            // A type that the binary does not name is called by the function that it runs first.
+            (polled.unwrap_or_else(|| Arc::clone(&frames[inside].function)), inside)
+        });
+        let stack = stack(sample, &frames, poll, threads);
         if complete {
             profile.add(stack, 1);
         } else {

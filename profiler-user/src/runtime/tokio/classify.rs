@@ -19,6 +19,8 @@ pub(super) enum Leaf {
     Join,
     /// `Sleep`.
     Sleep,
+    /// What a join handle's poll asks of the awaited task: its first argument is the header.
+    JoinOutput,
     /// Readiness of a descriptor: `self` points at, or holds, the `ScheduledIo`.
     Io,
     /// Gave way to others.
@@ -157,6 +159,7 @@ const ROLES: &[(&str, Role)] = &[
     ("tokio::runtime::park::Inner::park", Role::Park),
     ("_Unwind_Resume", Role::ResumeUnwinding),
     // tokio/src/runtime/task/raw.rs, harness.rs, core.rs
+    ("tokio::runtime::task::raw::try_read_output", Role::Leaf(Leaf::JoinOutput)),
     ("tokio::runtime::task::raw::poll", Role::TaskPoll),
     ("tokio::runtime::task::harness::Harness::poll", Role::TaskPoll),
     ("tokio::runtime::task::core::Core::poll", Role::TaskPoll),

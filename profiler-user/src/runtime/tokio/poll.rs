@@ -18,6 +18,10 @@ use crate::{
 const LEAF_WORDS: usize = 12;
 /// Atomic accesses of a leaf that are kept: its resource is touched first.
 const LEAF_ATOMICS: usize = 8;
+/// Instructions that a root's poll or drop may take.
+const ROOT_STEPS: u64 = 5_000_000;
+/// Bytes of pages that it may write to: a page each for the tasks whose handles it drops, say.
+const ROOT_BYTES: usize = 256 << 20;
 /// More leaves than a task is shown with.
 const MAX_HITS: usize = 512;
 
@@ -98,7 +102,9 @@ pub(super) fn machine_at<'m>(
     frame: &FrameRegisters,
     fs_base: u64,
 ) -> Machine<'m> {
-    let mut machine = Machine::with_code_cache(memory, Limits::default(), &code.cache);
+    // A root may own a great many things, and there are few roots.
+    let limits = Limits { steps: ROOT_STEPS, overlay_bytes: ROOT_BYTES, ..Limits::default() };
+    let mut machine = Machine::with_code_cache(memory, limits, &code.cache);
     machine.set_fs_base(fs_base);
     for (reg, value) in DWARF_ORDER.into_iter().zip(frame.values) {
         machine.set_reg(reg, value);
@@ -204,7 +210,11 @@ impl<'c> PollHooks<'c> {
     }
 
     fn hit(&self, m: &Machine<'_>, function: u64, leaf: Option<Leaf>) -> Hit {
-        let this = receiver(m, self.policy.code);
+        let this = match leaf {
+            // `try_read_output(header, result, waker)`
+            Some(Leaf::JoinOutput) => m.reg(Reg::Rdi).unwrap_or(0),
+            _ => receiver(m, self.policy.code),
+        };
         let words = (0..LEAF_WORDS as u64).map_while(|index| m.read_u64(this.wrapping_add(index * 8)).ok()).collect();
         Hit { path: self.path(m), leaf, function, this, words, atomics: Vec::new() }
     }

@@ -32,7 +32,7 @@ use crate::{
 const CELL_CHECKED: u64 = 64 << 10;
 
 /// Stands for a type that the binary does not name.
-const UNNAMED: &str = "(type not known)";
+pub(super) const UNNAMED: &str = "(type not known)";
 
 /// What the semaphore waits of a task told.
 #[derive(Default)]
@@ -57,6 +57,7 @@ pub struct Tokio {
     poll_code: FxHashMap<u64, Option<u64>>,
     /// Answers of [`Runtime::polled_type`] by function: samples ask for the same ones again and again.
     poll_names: RefCell<FxHashMap<u64, Option<Arc<str>>>>,
+    thread_roles: threads::KnownRoles,
     tls_offset: Option<i64>,
     context: Option<ThreadContext>,
 }
@@ -111,6 +112,7 @@ impl Tokio {
             learned: FxHashSet::default(),
             poll_code,
             poll_names: RefCell::default(),
+            thread_roles: threads::KnownRoles::default(),
         })
     }
 
@@ -261,7 +263,9 @@ impl Tokio {
                 state = TaskState::Scheduled;
             }
         }
-        let name = self.names.get(&header.vtable).cloned().unwrap_or_else(|| UNNAMED.into());
+        // Without a name of its own a future is called by the function that it runs first.
+        let first = || root.walk().flat_map(|strand| &strand.frames).next().map(|frame| Arc::clone(&frame.function));
+        let name = self.names.get(&header.vtable).cloned().or_else(first).unwrap_or_else(|| UNNAMED.into());
         Some(ReadTask {
             task: Task {
                 party,
@@ -337,7 +341,8 @@ impl Runtime for Tokio {
             .filter(|(read, _)| read.task.state == TaskState::Running)
             .map(|(read, _)| (read.task.address, read.task.party))
             .collect();
-        let (described, polled_by) = threads::describe(world, &runtimes, &running, &self.vtables);
+        let (described, polled_by) =
+            threads::describe(world, &runtimes, &running, &self.vtables, &mut self.thread_roles);
         for thread in &described {
             if let ThreadRole::Worker(index) = thread.role {
                 runtimes[index].workers.push(thread.tid);

@@ -2,7 +2,7 @@
 
 use rustc_hash::FxHashMap;
 
-use super::{classify, heap::Header, roots::Root, vtables::TaskVtable};
+use super::{classify, heap::Header, read::UNNAMED, roots::Root, vtables::TaskVtable};
 use crate::{
     model::{Frame, PartyId, Runtime, Syscall, Task, TaskState, Thread, ThreadActivity, ThreadRole},
     runtime::World,
@@ -25,6 +25,10 @@ const BLOCK_ON: &[&str] = &[
 const DRIVING: &[&str] = &["tokio::runtime::driver::Driver::park", "tokio::runtime::io::driver::Driver::turn"];
 const POLLING: &[&str] = &["tokio::runtime::task::harness::Harness::poll", "tokio::runtime::task::raw::poll"];
 
+/// What threads were found to be, by thread id, with the address of the runtime that a worker serves: a thread on CPU
+/// shows no stack, and is what it was.
+pub(super) type KnownRoles = FxHashMap<i32, (ThreadRole, u64)>;
+
 /// What is on a thread's live stack.
 #[derive(Default)]
 struct StackContent {
@@ -38,7 +42,9 @@ pub(super) fn describe(
     runtimes: &[Runtime],
     running: &FxHashMap<u64, PartyId>,
     vtables: &FxHashMap<u64, TaskVtable>,
+    known: &mut KnownRoles,
 ) -> (Vec<Thread>, FxHashMap<PartyId, i32>) {
+    known.retain(|tid, _| world.threads.iter().any(|(facts, ..)| facts.tid == *tid));
     let mut polled_by = FxHashMap::default();
     let threads = world
         .threads
@@ -53,7 +59,9 @@ pub(super) fn describe(
             if let Some(party) = party {
                 polled_by.insert(party, facts.tid);
             }
-            let role = if on(WORKER) {
+            let role = if frames.is_empty() {
+                remembered(known.get(&facts.tid), runtimes)
+            } else if on(WORKER) {
                 content.runtime.map_or(ThreadRole::Plain, ThreadRole::Worker)
             } else if on(BLOCKING_POOL) {
                 ThreadRole::BlockingPool
@@ -62,6 +70,13 @@ pub(super) fn describe(
             } else {
                 ThreadRole::Plain
             };
+            if !frames.is_empty() {
+                let runtime = match role {
+                    ThreadRole::Worker(index) => runtimes[index].address,
+                    _ => 0,
+                };
+                known.insert(facts.tid, (role, runtime));
+            }
             Thread {
                 tid: facts.tid,
                 name: facts.name.clone(),
@@ -81,6 +96,18 @@ pub(super) fn describe(
         })
         .collect();
     (threads, polled_by)
+}
+
+/// What a thread was when its stack could be read last, among the runtimes that there are now.
+fn remembered(known: Option<&(ThreadRole, u64)>, runtimes: &[Runtime]) -> ThreadRole {
+    match known {
+        Some((ThreadRole::Worker(_), address)) => runtimes
+            .iter()
+            .position(|runtime| runtime.address == *address)
+            .map_or(ThreadRole::Plain, ThreadRole::Worker),
+        Some((role, _)) => *role,
+        None => ThreadRole::Plain,
+    }
 }
 
 fn activity(
@@ -154,6 +181,11 @@ pub(super) fn adopt_stack(task: &mut Task, thread: &Thread) {
     let inside = inside_poll(&thread.frames).unwrap_or(0);
     task.root.frames =
         thread.frames[inside..].iter().filter(|frame| classify::shown(&frame.function)).cloned().collect();
+    if &*task.name == UNNAMED
+        && let Some(first) = task.root.frames.first()
+    {
+        task.name = std::sync::Arc::clone(&first.function);
+    }
     if matches!(thread.activity, ThreadActivity::BlockedIn(party) if party == task.party) {
         task.state = TaskState::Blocked;
     }

@@ -46,15 +46,8 @@ pub(super) fn read(
             (kind, touched(hit).unwrap_or(0), mode.unwrap_or(WaitMode::Notified), None)
         }
         Some(Leaf::ChannelReceive(channel)) => (channel.kind(), first, WaitMode::Receive, None),
-        Some(Leaf::Join) => match Header::read(memory, first, vtables) {
-            Some(header) if header.owner == 0 => (ResourceKind::BlockingPool, first, WaitMode::Join, None),
-            header => (
-                ResourceKind::JoinHandle,
-                first,
-                WaitMode::Join,
-                header.and_then(|header| party(&header, &vtables[&header.vtable], memory)),
-            ),
-        },
+        Some(Leaf::Join) => join(first, memory, vtables),
+        Some(Leaf::JoinOutput) => join(hit.this, memory, vtables),
         Some(Leaf::Sleep) => (ResourceKind::Timer, hit.this, WaitMode::Deadline { in_ms: None }, None),
         Some(Leaf::Io) => (ResourceKind::Io, hit.this, WaitMode::Ready { fd: None }, None),
         Some(Leaf::Yield) => (ResourceKind::Yield, 0, WaitMode::Unknown, None),
@@ -62,6 +55,21 @@ pub(super) fn read(
         None => (ResourceKind::Other(leaf_name()), hit.this, WaitMode::Unknown, None),
     };
     Wait { resource: ResourceKey { kind, address }, mode, position: None, target }
+}
+
+/// A wait for the task at `address`.
+fn join(
+    address: u64,
+    memory: &dyn Memory,
+    vtables: &FxHashMap<u64, TaskVtable>,
+) -> (ResourceKind, u64, WaitMode, Option<PartyId>) {
+    match Header::read(memory, address, vtables) {
+        Some(header) if header.owner == 0 => (ResourceKind::BlockingPool, address, WaitMode::Join, None),
+        header => {
+            let target = header.and_then(|header| party(&header, &vtables[&header.vtable], memory));
+            (ResourceKind::JoinHandle, address, WaitMode::Join, target)
+        }
+    }
 }
 
 /// The party that a task's header stands for.
