@@ -10,7 +10,6 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use rustc_hash::FxHashMap;
 use tokio::sync::watch;
 
 use super::{
@@ -18,7 +17,7 @@ use super::{
     blocking::Blocking,
     history::History,
     inspector::Inspector,
-    probing::{Message, Probing},
+    probing::{Message, Probing, registers_once},
 };
 use crate::{
     analysis,
@@ -112,7 +111,7 @@ impl Observer {
     ) -> Result<(Self, View), AttachError> {
         let mut inspector = Inspector::open(pid)?;
         let mut history = History::default();
-        let mut snapshot = inspector.snapshot(&FxHashMap::default())?;
+        let mut snapshot = inspector.snapshot(&registers_once(pid))?;
         history.date(&mut snapshot);
         let probing = events.map_or_else(Probing::off, |to| {
             let file_of = |address| inspector.file_of(address);

@@ -18,7 +18,10 @@ use super::{Options, ProbeState};
 use crate::{
     debuginfo::FrameRegisters,
     model::LostCounts,
-    probe::{BlockedThread, ContextLayout, Event, EventStream, ProbeOptions, Probes, WaitPoint, WaitRates},
+    probe::{
+        BlockedThread, ContextLayout, Event, EventStream, Kernel, ProbeOptions, Probes, TaskIterator, ThreadRegisters,
+        WaitPoint, WaitRates,
+    },
     runtime::{self, ThreadContext},
 };
 
@@ -174,20 +177,7 @@ impl Probing {
 
     /// Registers of blocked threads, by thread id; empty where the kernel does not give them.
     pub(super) fn registers(&mut self) -> FxHashMap<i32, runtime::ThreadRegisters> {
-        let read = self.probes.as_mut().and_then(|probes| probes.registers().ok()).unwrap_or_default();
-        read.into_iter()
-            .filter(|thread| !thread.on_cpu)
-            .map(|thread| {
-                let r = &thread.registers;
-                let values = [
-                    r.rax, r.rdx, r.rcx, r.rbx, r.rsi, r.rdi, r.rbp, r.rsp, r.r8, r.r9, r.r10, r.r11, r.r12, r.r13,
-                    r.r14, r.r15,
-                ];
-                let frame = FrameRegisters { ip: r.rip, values: values.map(Some) };
-                let fs_base = (thread.fs_base != 0).then_some(thread.fs_base);
-                (thread.tid, runtime::ThreadRegisters { tid: thread.tid, frame, fs_base })
-            })
-            .collect()
+        by_thread(self.probes.as_mut().and_then(|probes| probes.registers().ok()).unwrap_or_default())
     }
 
     /// Threads that the kernel says are blocked inside a poll now.
@@ -205,6 +195,32 @@ impl Probing {
             stack_moved: 0,
         }
     }
+}
+
+/// Registers of the threads of `pid` that are blocked now, by one pass of the kernel's iterator over tasks: nothing is
+/// attached, and nothing stays. Empty where that is not to be had.
+pub(super) fn registers_once(pid: i32) -> FxHashMap<i32, runtime::ThreadRegisters> {
+    let read = Kernel::open().and_then(|kernel| {
+        let target = kernel.resolve(pid)?;
+        TaskIterator::load(&kernel, target)?.registers()
+    });
+    by_thread(read.unwrap_or_default())
+}
+
+fn by_thread(read: Vec<ThreadRegisters>) -> FxHashMap<i32, runtime::ThreadRegisters> {
+    read.into_iter()
+        .filter(|thread| !thread.on_cpu)
+        .map(|thread| {
+            let r = &thread.registers;
+            let values = [
+                r.rax, r.rdx, r.rcx, r.rbx, r.rsi, r.rdi, r.rbp, r.rsp, r.r8, r.r9, r.r10, r.r11, r.r12, r.r13, r.r14,
+                r.r15,
+            ];
+            let frame = FrameRegisters { ip: r.rip, values: values.map(Some) };
+            let fs_base = (thread.fs_base != 0).then_some(thread.fs_base);
+            (thread.tid, runtime::ThreadRegisters { tid: thread.tid, frame, fs_base })
+        })
+        .collect()
 }
 
 /// The kernel programs read three fields; tokio's scheduler field tells blocking closures from workers, and where it is

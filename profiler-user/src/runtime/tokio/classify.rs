@@ -157,6 +157,8 @@ const ROLES: &[(&str, Role)] = &[
     ("tokio::runtime::park::wake_by_ref", Role::Wake),
     ("tokio::runtime::park::CachedParkThread::park", Role::Park),
     ("tokio::runtime::park::Inner::park", Role::Park),
+    ("tokio::runtime::scheduler::current_thread::Context::park", Role::Park),
+    ("tokio::runtime::scheduler::current_thread::Context::park_yield", Role::Park),
     ("_Unwind_Resume", Role::ResumeUnwinding),
     // tokio/src/runtime/task/raw.rs, harness.rs, core.rs
     ("tokio::runtime::task::raw::try_read_output", Role::Leaf(Leaf::JoinOutput)),

@@ -5,7 +5,7 @@ use super::{
     code::Code,
     heap::Header,
     policy::Policy,
-    poll::machine_at,
+    poll::{machine_at, stand_at},
     vtables::TaskVtable,
 };
 use crate::{
@@ -60,21 +60,30 @@ pub(super) fn run(
     hooks.finish(&outcome)
 }
 
-/// Runs a landing pad: what the frame owns is dropped, then unwinding would go on.
-pub(super) fn resume(
+/// Runs the landing pads at which `pads` stand (frames of one thread, innermost first), as unwinding would: each drops what
+/// its frame owns and hands on to the next.
+pub(super) fn unwind(
     code: &Code,
     memory: &dyn Memory,
-    frame: &FrameRegisters,
+    pads: &[FrameRegisters],
     fs_base: u64,
     is_dealloc: &dyn Fn(u64) -> bool,
 ) -> Dropped {
-    let mut machine = machine_at(code, memory, frame, fs_base);
-    // The pad is given the exception, which it only hands on, and no catch to go to.
+    let mut machine = machine_at(code, memory, &[], fs_base);
+    // Each pad is given the exception, which it only hands on, and no catch to go to.
     let exception = machine.scratch(64);
-    machine.set_reg(Reg::Rax, Some(exception));
-    machine.set_reg(Reg::Rdx, Some(0));
     let mut hooks = DropHooks::new(code, is_dealloc);
-    let outcome = machine.resume(&mut hooks);
+    let mut outcome = Outcome::Stopped;
+    for pad in pads {
+        stand_at(&mut machine, std::slice::from_ref(pad));
+        machine.set_reg(Reg::Rax, Some(exception));
+        machine.set_reg(Reg::Rdx, Some(0));
+        hooks.unwound = false;
+        outcome = machine.resume(&mut hooks);
+        if !hooks.unwound {
+            break;
+        }
+    }
     hooks.finish(&outcome)
 }
 

@@ -87,32 +87,63 @@ pub(super) fn run(
     hooks.finish(&outcome)
 }
 
-/// Goes on from a frame that polls a root future between parks, until it parks again.
-pub(super) fn resume(code: &Code, memory: &dyn Memory, frame: &FrameRegisters, fs_base: u64) -> Polled {
-    let mut machine = machine_at(code, memory, frame, fs_base);
-    let mut hooks = PollHooks { parking: true, ..PollHooks::new(code, false) };
+/// Goes on from the innermost of `frames` (innermost first) of a thread that waits in `block_on`, until it waits again.
+/// Returns also the flags that were taken back and found clear; those of `set` are set first.
+pub(super) fn resume(
+    code: &Code,
+    memory: &dyn Memory,
+    frames: &[FrameRegisters],
+    fs_base: u64,
+    set: &[u64],
+) -> (Polled, Vec<u64>) {
+    let mut machine = machine_at(code, memory, frames, fs_base);
+    // The system call that the thread is in returns nothing: no event, nobody woken.
+    machine.set_reg(Reg::Rax, Some(0));
+    for flag in set {
+        machine.write(*flag, &[1]);
+    }
+    let invocations = (0..frames.len() as u64).collect();
+    let next = frames.len() as u64;
+    let mut hooks = PollHooks { parking: true, invocations, next, ..PollHooks::new(code, false) };
     let outcome = machine.resume(&mut hooks);
-    hooks.finish(&outcome)
+    let flags = std::mem::take(&mut hooks.clear_flags);
+    (hooks.finish(&outcome), flags)
 }
 
-/// A machine that stands where `frame` goes on.
+/// A machine that stands where the innermost of `frames` (innermost first) goes on, with the others around it.
 pub(super) fn machine_at<'m>(
     code: &'m Code,
     memory: &'m dyn Memory,
-    frame: &FrameRegisters,
+    frames: &[FrameRegisters],
     fs_base: u64,
 ) -> Machine<'m> {
     // A root may own a great many things, and there are few roots.
     let limits = Limits { steps: ROOT_STEPS, overlay_bytes: ROOT_BYTES, ..Limits::default() };
     let mut machine = Machine::with_code_cache(memory, limits, &code.cache);
     machine.set_fs_base(fs_base);
-    for (reg, value) in DWARF_ORDER.into_iter().zip(frame.values) {
+    stand_at(&mut machine, frames);
+    machine
+}
+
+/// Puts a machine where the innermost of `frames` goes on.
+pub(super) fn stand_at(machine: &mut Machine<'_>, frames: &[FrameRegisters]) {
+    let Some(innermost) = frames.first() else { return };
+    for (reg, value) in DWARF_ORDER.into_iter().zip(innermost.values) {
         machine.set_reg(reg, value);
     }
-    machine.set_ip(frame.ip);
-    // The frame itself: what it would return to is never reached.
-    machine.set_frames(vec![CallFrame { call_site: None, function: frame.ip, return_address: 0, sp_at_entry: 0 }]);
-    machine
+    machine.set_ip(innermost.ip);
+    let entered = frames.iter().enumerate().rev().map(|(index, frame)| {
+        let caller = frames.get(index + 1);
+        CallFrame {
+            // A byte of the call instruction stands for it.
+            call_site: caller.map(|caller| caller.ip - 1),
+            function: frame.ip,
+            return_address: caller.map_or(0, |caller| caller.ip),
+            // A caller's stack pointer is what it was before its call pushed the return address.
+            sp_at_entry: caller.and_then(FrameRegisters::sp).map_or(0, |sp| sp - 8),
+        }
+    });
+    machine.set_frames(entered.collect());
 }
 
 /// Registers by their DWARF numbers.
@@ -158,6 +189,8 @@ struct PollHooks<'c> {
     parking: bool,
     /// It has.
     parked: bool,
+    /// One-byte flags that were swapped for clear and were clear.
+    clear_flags: Vec<u64>,
     polled: Polled,
 }
 
@@ -174,6 +207,7 @@ impl<'c> PollHooks<'c> {
             first_only,
             parking: false,
             parked: false,
+            clear_flags: Vec::new(),
             polled: Polled {
                 hits: Vec::new(),
                 selects: Vec::new(),
@@ -220,6 +254,11 @@ impl<'c> PollHooks<'c> {
     }
 }
 
+/// The C functions in which tokio's threads wait.
+fn waits(function: &str) -> bool {
+    matches!(function, "syscall" | "epoll_wait" | "epoll_pwait")
+}
+
 /// `self` of a poll function that is being called: its first argument, or its second where the first is the place for a
 /// result too large for registers. The argument behind it tells: it is the `Context`.
 fn receiver(m: &Machine<'_>, code: &Code) -> u64 {
@@ -257,7 +296,7 @@ impl Hooks for PollHooks<'_> {
         let role = self.policy.code.role(target);
         // A root that waits again: its loop has come to the park function, or to the system call inside it.
         if role == Some(Role::Park)
-            || (self.parking && self.inside.is_none() && self.policy.code.external(target) == Some("syscall"))
+            || (self.parking && self.inside.is_none() && self.policy.code.external(target).is_some_and(waits))
         {
             self.parked = true;
             return Action::Stop;
@@ -281,7 +320,7 @@ impl Hooks for PollHooks<'_> {
             return action;
         }
         // The frame that this call opens stands at `depth`; a tail jump keeps the frame that it leaves.
-        let opened = if how == Transfer::Call { depth } else { depth - 1 };
+        let opened = if how == Transfer::Call { depth } else { depth.saturating_sub(1) };
         if how == Transfer::Call {
             self.invocations.push(self.next);
             self.next += 1;
@@ -339,6 +378,9 @@ impl Hooks for PollHooks<'_> {
     }
 
     fn on_atomic(&mut self, _m: &mut Machine<'_>, access: &Atomic) {
+        if self.parking && access.size == 1 && (access.old, access.new) == (Some(0), Some(0)) {
+            self.clear_flags.push(access.address);
+        }
         if self.inside.is_some()
             && let Some(hit) = self.polled.hits.last_mut()
             && hit.atomics.len() < LEAF_ATOMICS

@@ -22,7 +22,7 @@ use crate::{
     debuginfo::{Module, RegisterUnwinder, name},
     model::{
         Coverage, Frame, Hold, PartyId, ResourceKey, ResourceKind, Runtime as RuntimeInstance, RuntimeKind, Snapshot,
-        Strand, Task, TaskState, ThreadRole, Wait,
+        Strand, Task, TaskState, ThreadActivity, ThreadRole, Wait,
     },
     runtime::{Runtime, ThreadContext, World},
     target::{LiveMemory, Memory, thread_pointer},
@@ -185,13 +185,12 @@ impl Tokio {
             }
             None => (None, Some("what it holds: its thread's frame has no landing pad".into())),
         };
-        let first = strand.walk().flat_map(|strand| &strand.frames).next().map(|frame| Arc::clone(&frame.function));
         ReadTask {
             task: Task {
                 party,
                 address: 0,
                 runtime: 0,
-                name: name.or(first).unwrap_or_else(|| UNNAMED.into()),
+                name: name.or_else(|| root.caller.clone()).unwrap_or_else(|| UNNAMED.into()),
                 state: TaskState::Suspended,
                 since: None,
                 root: strand,
@@ -344,6 +343,12 @@ impl Runtime for Tokio {
         let (described, polled_by) =
             threads::describe(world, &runtimes, &running, &self.vtables, &mut self.thread_roles);
         for thread in &described {
+            let waits = matches!(thread.activity, ThreadActivity::Parked | ThreadActivity::Driving);
+            let read = |read: &ReadTask| read.task.party == PartyId::BlockOn { tid: thread.tid };
+            if thread.role == ThreadRole::BlockOn && waits && !roots_read.iter().any(read) {
+                let (tid, name) = (thread.tid, &thread.name);
+                snapshot.missing.push(format!("the root future of block_on on thread {tid} ({name}) was not found"));
+            }
             if let ThreadRole::Worker(index) = thread.role {
                 runtimes[index].workers.push(thread.tid);
             }

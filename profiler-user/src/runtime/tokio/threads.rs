@@ -165,7 +165,7 @@ fn search(
 /// The runtime that a thread in `block_on` serves.
 pub(super) fn runtime_of(world: &World<'_>, root: &Root<'_>, runtimes: &[Runtime]) -> Option<usize> {
     let only = (runtimes.len() == 1).then_some(0);
-    search(world, root.frame.sp()?, runtimes, &FxHashMap::default(), &FxHashMap::default()).runtime.or(only)
+    search(world, root.sp()?, runtimes, &FxHashMap::default(), &FxHashMap::default()).runtime.or(only)
 }
 
 /// How many frames of a stack, root first, lie outside of the innermost poll; `None` where there is no poll.
