@@ -122,6 +122,12 @@ impl Observer {
         let blocking = Blocking::default();
         let mut observer = Self { inspector, options, history, probing, blocking, sequence: 0, last };
         let view = observer.view(Vec::new(), Vec::new());
+        tracing::info!(
+            tasks = view.snapshot.tasks.len(),
+            switch = ?view.switch_probe,
+            waits = ?view.wait_probe,
+            "attached: first snapshot taken"
+        );
         Ok((observer, view))
     }
 
@@ -211,6 +217,7 @@ impl Observer {
         let registers = self.probing.registers();
         let mut snapshot = self.inspector.snapshot(&registers)?;
         snapshot.lost = self.probing.lost();
+        self.history.excuse(&mut snapshot);
         self.history.date(&mut snapshot);
         let blocked = self.blocking.observe(&snapshot, &self.probing.blocked(), monotonic_ns());
         let mut findings = analysis::analyse(&snapshot, Some(&self.last), &blocked, &self.options.thresholds);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rustc_hash::FxHashMap;
 
 use crate::{
-    model::{BlockedPoll, Frame, PartyId, Snapshot, Syscall, Thread, ThreadActivity},
+    model::{BlockedPoll, Frame, PartyId, Snapshot, Syscall, Thread, ThreadActivity, ThreadRole},
     probe::{Block, BlockedThread},
 };
 
@@ -90,13 +90,18 @@ impl Blocking {
                 .map(|task| task.party)
                 .find(|party| matches!(party, PartyId::Task { id: known, .. } if *known == id))
         };
-        let name = snapshot.threads.iter().find(|known| known.tid == thread.tid).map(|known| known.name.clone());
+        let party = seen.map(|seen| seen.party).or_else(by_id);
+        let known = snapshot.threads.iter().find(|known| known.tid == thread.tid);
+        // A thread of no runtime polls nothing, whatever it blocks in.
+        if party.is_none() && known.is_some_and(|known| known.role == ThreadRole::Plain) {
+            return;
+        }
         self.ended.push((
             Instant::now(),
             BlockedPoll {
                 tid: thread.tid,
-                thread_name: name.unwrap_or_default(),
-                party: seen.map(|seen| seen.party).or_else(by_id),
+                thread_name: known.map(|known| known.name.clone()).unwrap_or_default(),
+                party,
                 syscall: Syscall { number, args },
                 blocked_ns: block.duration_ns,
                 ongoing: false,

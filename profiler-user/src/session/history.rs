@@ -4,7 +4,7 @@ use std::time::{Instant, SystemTime};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::model::{Finding, PartyId, Since, SinceSource, Snapshot, TaskState};
+use crate::model::{Finding, PartyId, Since, SinceSource, Snapshot, Task, TaskState};
 
 /// What tells a state from the next: state, and where its strands wait.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub(super) struct History {
     findings: FxHashMap<String, Seen>,
     /// When each task last entered a traced wait, by the runtime's id.
     waits: FxHashMap<u64, Instant>,
+    /// The tasks that the snapshot before could not read whole; `None` before the first.
+    opaque: Option<FxHashSet<PartyId>>,
     snapshots: u64,
 }
 
@@ -60,6 +62,23 @@ impl History {
         self.tasks.retain(|party, _| present.contains(party));
     }
 
+    /// Tells tasks that cannot be read from those that only changed while they were: what cannot be read twice is
+    /// unknown, what cannot be read once is unstable.
+    pub(super) fn excuse(&mut self, snapshot: &mut Snapshot) {
+        let is_opaque =
+            |task: &Task| task.incomplete.is_some() && matches!(task.state, TaskState::Suspended | TaskState::Unknown);
+        let opaque = snapshot.tasks.iter().filter(|task| is_opaque(task)).map(|task| task.party).collect();
+        let Some(before) = self.opaque.replace(opaque) else { return };
+        let coverage = &mut snapshot.coverage;
+        for task in &mut snapshot.tasks {
+            if is_opaque(task) && !task.unstable && !before.contains(&task.party) {
+                task.unstable = true;
+                coverage.unknown = coverage.unknown.saturating_sub(1);
+                coverage.unstable += 1;
+            }
+        }
+    }
+
     /// Takes in that task `id` entered a traced wait.
     pub(super) fn waited(&mut self, id: u64, at: Instant) {
         if self.waits.len() >= MOST_WAITS {
@@ -90,5 +109,53 @@ impl History {
         }
         let ids: FxHashSet<&str> = findings.iter().map(|finding| finding.id.as_str()).collect();
         self.findings.retain(|id, _| ids.contains(id.as_str()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::model::{Coverage, Strand, Target};
+
+    fn snapshot(incomplete: Option<&str>) -> Snapshot {
+        let target = Target { pid: 1, exe: "/srv".into() };
+        let task = Task {
+            party: PartyId::Task { runtime: 1, id: 7 },
+            address: 0,
+            runtime: 0,
+            name: Arc::from("srv::work"),
+            state: TaskState::Suspended,
+            since: None,
+            root: Strand::new(Vec::new()),
+            incomplete: incomplete.map(Into::into),
+            unstable: false,
+            thread: None,
+        };
+        let (decoded, unknown) = if incomplete.is_some() { (0, 1) } else { (1, 0) };
+        let coverage = Coverage { seen: 1, decoded, unknown, unstable: 0 };
+        Snapshot { tasks: vec![task], coverage, ..Snapshot::empty(target) }
+    }
+
+    #[test]
+    fn what_cannot_be_read_once_is_unstable() {
+        let mut history = History::default();
+        history.excuse(&mut snapshot(None));
+        let mut moved = snapshot(Some("the code panics here"));
+        history.excuse(&mut moved);
+        assert!(moved.tasks[0].unstable);
+        assert_eq!(moved.coverage, Coverage { seen: 1, decoded: 0, unknown: 0, unstable: 1 });
+    }
+
+    #[test]
+    fn what_cannot_be_read_twice_is_unknown() {
+        let mut history = History::default();
+        for _ in 0..2 {
+            let mut opaque = snapshot(Some("an instruction that is not known"));
+            history.excuse(&mut opaque);
+            assert!(!opaque.tasks[0].unstable);
+            assert_eq!(opaque.coverage.unknown, 1);
+        }
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     model::{Frame, Snapshot, Target},
     probe::Sample,
     runtime::{Runtime, ThreadContext, ThreadRegisters, World, tokio::Tokio},
-    target::{LiveMemory, Memory, ModuleFile, Process, TargetError},
+    target::{LiveMemory, Memory, ModuleFile, Process, SyscallState, TargetError},
 };
 
 /// A process and what was learned of its code.
@@ -147,6 +147,13 @@ impl Inspector {
                 (facts, at, frames)
             })
             .collect();
+        if !threads.is_empty() && threads.iter().all(|(facts, ..)| facts.syscall == SyscallState::Unknown) {
+            snapshot.missing.push(
+                "the threads' stacks, with what block_on runs on them: the kernel shows them to the target's own user, or \
+                 to CAP_DAC_READ_SEARCH"
+                    .into(),
+            );
+        }
         let world = World { memory: &memory, modules: &self.modules, threads: &threads };
         for runtime in &mut self.runtimes {
             runtime.read(&world, &mut snapshot);

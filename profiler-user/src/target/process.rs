@@ -77,8 +77,12 @@ impl Process {
 
     /// A view of its memory as of now.
     pub fn memory(&self, mappings: Mappings, files: Vec<ModuleFile>) -> Result<LiveMemory, TargetError> {
-        let pagemap = File::open(format!("/proc/{}/pagemap", self.pid))
-            .map_err(|error| TargetError::from_io(self.pid, "the page map", &error))?;
+        let pagemap = match File::open(format!("/proc/{}/pagemap", self.pid)) {
+            Ok(file) => Some(file),
+            // Another user's: see `PageMap`. Whether its memory may be read, the first read tells.
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => None,
+            Err(error) => return Err(TargetError::from_io(self.pid, "the page map", &error)),
+        };
         Ok(LiveMemory::new(self.pid, mappings, files, PageMap::new(pagemap)))
     }
 

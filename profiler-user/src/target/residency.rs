@@ -24,22 +24,26 @@ pub(super) enum Residency {
 }
 
 /// `/proc/PID/pagemap`, read in batches and remembered for the life of one view of memory.
+///
+/// The file is its owner's alone: `CAP_SYS_PTRACE` opens the memory of another user's process, but not this. Without it
+/// every page counts as present, and untouched ones get the kernel's shared page of zeros when they are read.
 pub(super) struct PageMap {
-    file: File,
+    file: Option<File>,
     batches: RefCell<FxHashMap<u64, Box<[u64]>>>,
 }
 
 impl PageMap {
-    pub(super) fn new(file: File) -> Self {
+    pub(super) fn new(file: Option<File>) -> Self {
         Self { file, batches: RefCell::default() }
     }
 
     /// The residency of the page that contains `address`; `None` where the kernel does not say.
     pub(super) fn at(&self, address: u64) -> Option<Residency> {
+        let Some(file) = &self.file else { return Some(Residency::Present) };
         let page = address / PAGE;
         let batch = page / BATCH;
         let mut batches = self.batches.borrow_mut();
-        let words = batches.entry(batch).or_insert_with(|| self.read(batch));
+        let words = batches.entry(batch).or_insert_with(|| read(file, batch));
         let word = *words.get((page % BATCH) as usize)?;
         Some(if word >> 63 & 1 == 1 {
             Residency::Present
@@ -53,10 +57,10 @@ impl PageMap {
     pub(super) fn forget(&self) {
         self.batches.borrow_mut().clear();
     }
+}
 
-    fn read(&self, batch: u64) -> Box<[u64]> {
-        let mut bytes = vec![0; BATCH as usize * 8];
-        let got = self.file.read_at(&mut bytes, batch * BATCH * 8).unwrap_or(0);
-        bytes[..got / 8 * 8].as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word)).collect()
-    }
+fn read(file: &File, batch: u64) -> Box<[u64]> {
+    let mut bytes = vec![0; BATCH as usize * 8];
+    let got = file.read_at(&mut bytes, batch * BATCH * 8).unwrap_or(0);
+    bytes[..got / 8 * 8].as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word)).collect()
 }

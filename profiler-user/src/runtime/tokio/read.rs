@@ -185,6 +185,7 @@ impl Tokio {
             }
             None => (None, Some("what it holds: its thread's frame has no landing pad".into())),
         };
+        let leafless = leafless(&strand);
         ReadTask {
             task: Task {
                 party,
@@ -194,7 +195,7 @@ impl Tokio {
                 state: TaskState::Suspended,
                 since: None,
                 root: strand,
-                incomplete: polled.incomplete.or(unknown).map(Into::into),
+                incomplete: polled.incomplete.or(unknown).or(leafless).map(Into::into),
                 unstable: false,
                 thread: Some(root.facts.tid),
             },
@@ -256,7 +257,7 @@ impl Tokio {
             let dropped = holds::run(&self.code, memory, vtable, header, fs_base, &is_dealloc);
             root.holds = self.holds(world, &dropped, &polled, &root);
             self.learn_name(world, header.vtable, &dropped);
-            incomplete = polled.incomplete.or(dropped.incomplete);
+            incomplete = polled.incomplete.or(dropped.incomplete).or_else(|| leafless(&root));
             // All its permits have been assigned and the wake has not arrived yet.
             if state == TaskState::Suspended && waits.missing.iter().any(|missing| missing.permits == 0) {
                 state = TaskState::Scheduled;
@@ -402,6 +403,11 @@ impl Runtime for Tokio {
     fn describe(&self) -> String {
         self.version.as_ref().map_or_else(|| "tokio".into(), |version| format!("tokio {version}"))
     }
+}
+
+/// Why a task that waits for nothing is not understood: every pending poll has registered a waker somewhere.
+fn leafless(root: &Strand) -> Option<String> {
+    root.waits().next().is_none().then(|| "what it waits for: its poll reached no leaf that is known".to_owned())
 }
 
 fn count(tasks: &[ReadTask], coverage: &mut Coverage) {
