@@ -2,11 +2,11 @@
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
-    net::{Ipv4Addr, TcpStream},
+    net::{Ipv4Addr, Shutdown, TcpStream},
     os::unix::process::CommandExt,
     process::{Child, ChildStdin, Command, Stdio},
     sync::mpsc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -101,18 +101,9 @@ impl Fixture {
         programs::marked_line(&self.name, marker)
     }
 
-    /// Asks the service for its counter of answered requests, and how long the answer took.
-    pub fn request(&self) -> (u64, Duration) {
-        let port = u16::try_from(json::number(&self.ready["port"])).expect("a port");
-        let start = Instant::now();
-        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("the service accepts");
-        stream.set_read_timeout(Some(START)).expect("a timeout can be set");
-        stream.write_all(b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n").expect("the service reads");
-        stream.shutdown(std::net::Shutdown::Write).expect("a socket can be shut");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("the service answers");
-        let counter = answer.lines().last().and_then(|line| line.parse().ok());
-        (counter.unwrap_or_else(|| panic!("no counter in {answer:?}")), start.elapsed())
+    /// The service that the fixture gives.
+    pub fn service(&self) -> Service {
+        Service { port: u16::try_from(json::number(&self.ready["port"])).expect("a port") }
     }
 
     /// Whether the process has not ended.
@@ -125,6 +116,26 @@ impl Fixture {
         // It may have ended by itself; then there is nothing to do.
         let _ended = self.child.kill();
         let _status = self.child.wait();
+    }
+}
+
+/// The HTTP service of a fixture.
+#[derive(Clone, Copy, Debug)]
+pub struct Service {
+    port: u16,
+}
+
+impl Service {
+    /// Asks for its counter of answered requests.
+    pub fn request(self) -> u64 {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).expect("the service accepts");
+        stream.set_read_timeout(Some(START)).expect("a timeout can be set");
+        stream.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("the service reads");
+        stream.shutdown(Shutdown::Write).expect("a socket can be shut");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("the service answers");
+        let counter = answer.lines().last().and_then(|line| line.parse().ok());
+        counter.unwrap_or_else(|| panic!("no counter in {answer:?}"))
     }
 }
 

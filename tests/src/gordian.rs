@@ -2,13 +2,12 @@
 
 use std::{
     ffi::OsString,
-    os::unix::process::ExitStatusExt,
-    process::{Child, Command, ExitStatus, Output, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     sync::{
         LazyLock,
         mpsc::{RecvTimeoutError, channel},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -33,8 +32,6 @@ pub struct Finished {
     pub stdout: String,
     /// Standard error.
     pub stderr: String,
-    /// How long it ran.
-    pub took: Duration,
 }
 
 impl Gordian {
@@ -53,6 +50,18 @@ impl Gordian {
         Self { command }
     }
 
+    /// A whole command line that ends in gordian.
+    pub fn from_command(command: Command) -> Self {
+        Self { command }
+    }
+
+    /// With one more argument.
+    #[must_use]
+    pub fn arg(mut self, argument: &str) -> Self {
+        self.command.arg(argument);
+        self
+    }
+
     /// With an environment variable.
     #[must_use]
     pub fn env(mut self, name: &str, value: impl Into<OsString>) -> Self {
@@ -68,7 +77,6 @@ impl Gordian {
 
     /// Runs it to its end, which must be an exit without a panic.
     pub fn run(self) -> Finished {
-        let start = Instant::now();
         let shown = format!("{:?}", self.command);
         let child = self.start();
         let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
@@ -87,18 +95,17 @@ impl Gordian {
             Err(RecvTimeoutError::Disconnected) => panic!("{shown}: nobody waits for it"),
         };
         waiter.join().expect("the waiter does not panic");
-        Finished::from_output(&shown, output, start.elapsed())
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Finished::new(&shown, output.status, text(output.stdout), text(output.stderr))
     }
 }
 
 impl Finished {
-    fn from_output(shown: &str, output: Output, took: Duration) -> Self {
-        let Output { status, stdout, stderr } = output;
-        let stderr = String::from_utf8_lossy(&stderr).into_owned();
-        let stdout = String::from_utf8_lossy(&stdout).into_owned();
+    /// Fails on a panic and on an end by a signal.
+    pub(crate) fn new(shown: &str, status: ExitStatus, stdout: String, stderr: String) -> Self {
         assert!(!stderr.contains("panicked at"), "{shown} panicked:\n{stderr}");
-        let code = exit_code(status).unwrap_or_else(|| panic!("{shown}: {status}\n{stdout}\n{stderr}"));
-        Self { code, stdout, stderr, took }
+        let code = status.code().unwrap_or_else(|| panic!("{shown}: {status}\n{stdout}\n{stderr}"));
+        Self { code, stdout, stderr }
     }
 
     /// Fails with everything it said unless it exited so.
@@ -127,10 +134,6 @@ impl Finished {
             _ => panic!("not one line on stderr:\n{}", self.stderr),
         }
     }
-}
-
-fn exit_code(status: ExitStatus) -> Option<i32> {
-    status.code().filter(|_| status.signal().is_none())
 }
 
 /// Fails where a value is not what the checked-in schema says.

@@ -8,7 +8,11 @@ pub mod gordian;
 pub mod json;
 pub mod observe;
 pub mod programs;
+pub mod screen;
+pub mod watching;
 
 pub use fixture::Fixture;
 pub use gordian::{Finished, Gordian};
 pub use programs::Profile;
+pub use screen::Terminal;
+pub use watching::Watching;

@@ -10,6 +10,8 @@ use std::{
     time::Duration,
 };
 
+use crate::fixture::Service;
+
 /// Samples every thread's state until it is finished.
 pub struct Watch {
     stop: Arc<AtomicBool>,
@@ -71,8 +73,44 @@ fn sample(pid: i32, seen: &mut Seen) {
     seen.samples += 1;
 }
 
-/// A checksum over the target's writable private file mappings and its text: what nobody but the target may change,
-/// and what the target itself does not change once it runs.
+/// Requests, one after the other, until it is finished.
+pub struct Traffic {
+    stop: Arc<AtomicBool>,
+    client: Option<JoinHandle<Vec<u64>>>,
+}
+
+impl Traffic {
+    /// Begins to send requests.
+    pub fn start(service: Service) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let until = stop.clone();
+        let client = std::thread::spawn(move || {
+            let mut answers = Vec::new();
+            while !until.load(Ordering::Relaxed) {
+                answers.push(service.request());
+            }
+            answers
+        });
+        Self { stop, client: Some(client) }
+    }
+
+    /// Ends it, and fails unless every request was answered, in order.
+    #[track_caller]
+    pub fn assert_served(mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let client = self.client.take().expect("it runs until now");
+        let answers = client.join().expect("every request is answered");
+        assert!(answers.len() > 1 && answers.is_sorted(), "{answers:?}");
+    }
+}
+
+impl Drop for Traffic {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The target's code as it stands in its memory: what nobody may write.
 pub fn text_of(pid: i32) -> Vec<u8> {
     use std::{fs::File, os::unix::fs::FileExt};
     let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).expect("the target lives");

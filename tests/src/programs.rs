@@ -2,6 +2,8 @@
 
 use std::{
     collections::BTreeSet,
+    fs::Permissions,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
     sync::{LazyLock, Mutex, OnceLock, PoisonError},
@@ -54,15 +56,14 @@ pub fn marked_line(fixture: &str, marker: &str) -> u64 {
 
 /// The executable of a fixture, built first unless this process or its caller has done so.
 pub fn fixture(name: &str, profile: Profile) -> PathBuf {
-    static BUILT: Mutex<BTreeSet<Profile>> = Mutex::new(BTreeSet::new());
+    static BUILT: Mutex<BTreeSet<(Profile, String)>> = Mutex::new(BTreeSet::new());
     let directory = repository().join("tests/fixtures");
     let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
     // `cargo xtask test` has built everything, perhaps as another user.
     let prebuilt = std::env::var_os("GORDIAN_PREBUILT").is_some();
-    if !prebuilt && !built.contains(&profile) {
+    if !prebuilt && built.insert((profile, name.to_owned())) {
         let mut cargo = cargo(&directory);
-        run(cargo.args(["build", "--quiet", "--locked", "--bins", "--profile", profile.name()]));
-        built.insert(profile);
+        run(cargo.args(["build", "--quiet", "--locked", "--bin", name, "--profile", profile.name()]));
     }
     directory.join("target").join(profile.name()).join(name)
 }
@@ -74,6 +75,15 @@ pub fn gordian() -> &'static Path {
         None => build_gordian(),
     });
     &GORDIAN
+}
+
+/// A copy of gordian that every user may run: the checkout may be in a home directory that nobody else may enter.
+pub fn gordian_for_everyone() -> (tempfile::TempDir, PathBuf) {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    std::fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).expect("it is ours");
+    let path = directory.path().join("gordian");
+    std::fs::copy(gordian(), &path).expect("it can be copied");
+    (directory, path)
 }
 
 fn build_gordian() -> PathBuf {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use crate::programs::{Fixture, build_fixtures, build_gordian, repository};
+use crate::programs::{Fixture, Fixtures, build_fixtures, build_gordian, repository};
 use measure::{Attachment, Bench, Pair};
 
 #[derive(clap::Args)]
@@ -42,7 +42,7 @@ pub(crate) struct Series {
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     ensure!(arguments.pairs > 0 && arguments.seconds > 0, "there is nothing to measure");
     let gordian = build_gordian()?;
-    let fixtures = build_fixtures("release")?;
+    let fixtures = build_fixtures("release", Fixtures::All)?;
     let service = Fixture::start(&fixtures.join("http"))?;
     let bench = Bench {
         gordian: &gordian,
@@ -64,7 +64,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     }
     let mut first = Vec::new();
     for profile in ["release", "debuginfo"] {
-        first.push((profile, measure::first_findings(&gordian, &build_fixtures(profile)?, arguments.findings)?));
+        first.push((
+            profile,
+            measure::first_findings(&gordian, &build_fixtures(profile, Fixtures::All)?, arguments.findings)?,
+        ));
     }
 
     let page = report::page(&all, &first, arguments);

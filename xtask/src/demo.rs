@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::programs::{Fixture, build_fixtures, build_gordian, repository, target_directory};
+use crate::programs::{Fixture, Fixtures, build_fixtures, build_gordian, repository, target_directory};
 
 /// How long the flamegraph is sampled.
 const SECONDS: &str = "3";
@@ -24,7 +24,7 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let gordian = build_gordian()?;
-    let fixtures = build_fixtures("debuginfo")?;
+    let fixtures = build_fixtures("debuginfo", Fixtures::All)?;
     let gordian = |what: &[&str]| -> Command {
         let mut command = if arguments.sudo { Command::new("sudo") } else { Command::new(&gordian) };
         if arguments.sudo {

@@ -9,8 +9,20 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-/// Every profile that the end-to-end tests start fixtures in; they stand in `tests/fixtures/Cargo.toml`.
-pub(crate) const FIXTURE_PROFILES: [&str; 4] = ["release", "debuginfo", "stripped", "fatlto"];
+/// The fixtures that the end-to-end tests start: profile, as in `tests/fixtures/Cargo.toml`, and programs.
+pub(crate) const TESTED_FIXTURES: [(&str, Fixtures); 4] = [
+    ("release", Fixtures::All),
+    ("debuginfo", Fixtures::All),
+    ("stripped", Fixtures::One("deadlock")),
+    ("fatlto", Fixtures::One("deadlock")),
+];
+
+/// Which fixtures to build.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Fixtures {
+    All,
+    One(&'static str),
+}
 
 /// Root of the repository.
 pub(crate) fn repository() -> &'static Path {
@@ -38,12 +50,16 @@ pub(crate) fn build_gordian() -> Result<PathBuf> {
     Ok(target_directory().join("release/gordian"))
 }
 
-/// Builds all fixtures in one profile and says where they are.
-pub(crate) fn build_fixtures(profile: &str) -> Result<PathBuf> {
+/// Builds fixtures in one profile and says where they are.
+pub(crate) fn build_fixtures(profile: &str, which: Fixtures) -> Result<PathBuf> {
     let directory = repository().join("tests/fixtures");
     // The fixtures have a target directory of their own, whatever the caller's environment says.
     let mut command = cargo(&directory);
-    command.env_remove("CARGO_TARGET_DIR").args(["build", "--locked", "--bins", "--profile", profile]);
+    command.env_remove("CARGO_TARGET_DIR").args(["build", "--locked", "--profile", profile]);
+    match which {
+        Fixtures::All => command.arg("--bins"),
+        Fixtures::One(name) => command.args(["--bin", name]),
+    };
     succeed(&mut command)?;
     Ok(directory.join("target").join(profile))
 }

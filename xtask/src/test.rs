@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, Write};
 
 use anyhow::{Context, Result, bail};
 
-use crate::programs::{FIXTURE_PROFILES, build_fixtures, build_gordian, cargo, repository};
+use crate::programs::{TESTED_FIXTURES, build_fixtures, build_gordian, cargo, repository};
 use tally::Tally;
 
 #[derive(clap::Args)]
@@ -23,8 +23,8 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let gordian = build_gordian()?;
-    for profile in FIXTURE_PROFILES {
-        build_fixtures(profile)?;
+    for (profile, which) in TESTED_FIXTURES {
+        build_fixtures(profile, which)?;
     }
     let mut command = cargo(repository());
     command.args(["test", "--workspace", "--locked", "--no-fail-fast"]);
