@@ -149,11 +149,14 @@ impl<'m> Overlay<'m> {
     fn read_partial(&self, page: &Page, present: &Bitmap, address: u64, buf: &mut [u8]) -> Result<(), Why> {
         let offset = address as usize % PAGE;
         let there = get(present, offset, buf.len());
-        if there != bits(buf.len()) {
-            self.memory.read(address, buf).map_err(|_| Why::Memory(address))?;
-        }
-        for (i, byte) in buf.iter_mut().enumerate().filter(|(i, _)| there >> i & 1 != 0) {
-            *byte = page.data[offset + i];
+        for (i, byte) in buf.iter_mut().enumerate() {
+            if there >> i & 1 != 0 {
+                *byte = page.data[offset + i];
+            } else {
+                // One by one: what cannot be read may lie right beside what was written.
+                let at = address + i as u64;
+                self.memory.read(at, std::slice::from_mut(byte)).map_err(|_| Why::Memory(address))?;
+            }
         }
         Ok(())
     }

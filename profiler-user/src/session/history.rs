@@ -13,10 +13,19 @@ struct Standing {
     waits: Vec<u64>,
 }
 
+/// A standing and since when.
+struct Dated {
+    standing: Standing,
+    /// Whether it was ever read whole and at rest.
+    firm: bool,
+    since: Instant,
+    source: SinceSource,
+}
+
 /// What one session remembers of earlier snapshots.
 #[derive(Default)]
 pub(super) struct History {
-    tasks: FxHashMap<PartyId, (Standing, Instant, SinceSource)>,
+    tasks: FxHashMap<PartyId, Dated>,
     findings: FxHashMap<String, Seen>,
     /// When each task last entered a traced wait, by the runtime's id.
     waits: FxHashMap<u64, Instant>,
@@ -44,19 +53,29 @@ impl History {
             present.insert(task.party);
             let standing =
                 Standing { state: task.state, waits: task.root.waits().map(|wait| wait.resource.address).collect() };
-            let entry = self.tasks.entry(task.party).or_insert_with(|| (standing.clone(), snapshot.taken_at, source));
-            if entry.0 != standing || task.unstable {
-                *entry = (standing, snapshot.taken_at, SinceSource::Snapshot);
+            // A task that moved while it was read, or could not be read whole, may stand as it did before.
+            let firm = !task.unstable && task.incomplete.is_none();
+            let entry = self.tasks.entry(task.party).or_insert_with(|| Dated {
+                standing: standing.clone(),
+                firm,
+                since: snapshot.taken_at,
+                source,
+            });
+            if entry.standing != standing || task.unstable {
+                // That it stands otherwise now is only a change if what was read before is certain.
+                let source = if entry.firm { SinceSource::Snapshot } else { entry.source };
+                *entry = Dated { standing, firm, since: snapshot.taken_at, source };
                 // An event tells the moment itself.
                 if let PartyId::Task { id, .. } = task.party
                     && let Some(at) = self.waits.remove(&id).filter(|at| *at <= snapshot.taken_at)
                 {
-                    (entry.1, entry.2) = (at, SinceSource::Event);
+                    (entry.since, entry.source) = (at, SinceSource::Event);
                 }
             }
+            entry.firm |= firm;
             task.since = Some(Since {
-                at_least_s: snapshot.taken_at.saturating_duration_since(entry.1).as_secs_f64(),
-                source: entry.2,
+                at_least_s: snapshot.taken_at.saturating_duration_since(entry.since).as_secs_f64(),
+                source: entry.source,
             });
         }
         self.tasks.retain(|party, _| present.contains(party));
@@ -93,10 +112,10 @@ impl History {
         for finding in findings.iter_mut() {
             let formed = || {
                 let begins: Option<Vec<Instant>> =
-                    finding.tasks.iter().map(|party| self.tasks.get(party).map(|(_, since, _)| *since)).collect();
+                    finding.tasks.iter().map(|party| self.tasks.get(party).map(|dated| dated.since)).collect();
                 let sources = finding.tasks.iter().filter_map(|party| self.tasks.get(party));
                 // All of them stood so already when gordian came.
-                if sources.clone().all(|(.., source)| *source == SinceSource::Attach) {
+                if sources.clone().all(|dated| dated.source == SinceSource::Attach) {
                     return None;
                 }
                 let last = begins?.into_iter().max()?;

@@ -17,4 +17,4 @@ pub use mappings::{Mapping, Mappings};
 pub use memory::{Memory, MemoryError};
 pub use process::Process;
 pub use sudo::sudo_line;
-pub use threads::{RunState, SyscallState, ThreadFacts, thread_pointer};
+pub use threads::{RunState, SyscallState, ThreadFacts, any_thread_pointer, thread_pointer};

@@ -107,6 +107,16 @@ pub fn thread_pointer(memory: &dyn Memory, mappings: &Mappings, sp: u64) -> Opti
     self_pointer(memory, stack, sp)
 }
 
+/// The thread pointer of some thread, where no stack pointer is known: thread stacks end with the block it points at.
+pub fn any_thread_pointer(memory: &dyn Memory, mappings: &Mappings) -> Option<u64> {
+    /// Bytes at the end of a mapping in which the block of its thread lies, at most.
+    const TOP: u64 = 64 << 10;
+    let stacks = mappings.iter().filter(|mapping| mapping.is_anonymous() && mapping.write);
+    stacks.into_iter().find_map(|mapping| {
+        self_pointer(memory, mapping, mapping.range.end.saturating_sub(TOP).max(mapping.range.start))
+    })
+}
+
 fn main_thread_pointer(memory: &dyn Memory, mappings: &Mappings) -> Option<u64> {
     // ld.so allocates it with the first libraries: a small anonymous mapping; static programs have it in the heap.
     mappings

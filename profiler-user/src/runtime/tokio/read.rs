@@ -25,7 +25,7 @@ use crate::{
         Strand, Task, TaskState, ThreadActivity, ThreadRole, Wait,
     },
     runtime::{Runtime, ThreadContext, World},
-    target::{LiveMemory, Memory, thread_pointer},
+    target::{self, LiveMemory, Memory, thread_pointer},
 };
 
 /// Bytes of a task cell that are compared to see whether it changed while it was read, at most.
@@ -445,12 +445,13 @@ fn any_thread_pointer(world: &World<'_>) -> Option<u64> {
     let mut threads: Vec<_> = world.threads.iter().collect();
     let worker = |frames: &[Frame]| frames.iter().any(|frame| frame.function.starts_with("tokio::runtime::scheduler"));
     threads.sort_by_key(|(.., frames)| !worker(frames));
-    threads.into_iter().find_map(|(facts, registers, _)| {
+    let by_stack = threads.into_iter().find_map(|(facts, registers, _)| {
         registers.and_then(|registers| registers.fs_base).or_else(|| {
             let (sp, _) = facts.stack()?;
             thread_pointer(world.memory, world.memory.mappings(), sp)
         })
-    })
+    });
+    by_stack.or_else(|| target::any_thread_pointer(world.memory, world.memory.mappings()))
 }
 
 /// The key that a wait or hold on `kind` at `address` is known by.
