@@ -43,7 +43,7 @@ pub struct Page {
 }
 
 impl Page {
-    /// An empty page; `color` as [`super::text::Style`] decided it.
+    /// An empty page; `color` as the command line decided it.
     pub fn new(color: bool) -> Self {
         Self { text: String::new(), color, column: 0 }
     }

@@ -17,7 +17,7 @@ pub fn object(value: &impl Serialize) -> serde_json::Result<String> {
 /// One object on one line, as `--jsonl` prints it.
 ///
 /// # Errors
-/// As [`object`].
+/// As [`object()`].
 pub fn line(value: &impl Serialize) -> serde_json::Result<String> {
     Ok(safe(serde_json::to_string(value)?))
 }
