@@ -243,6 +243,11 @@ pub struct Task {
 }
 
 impl Task {
+    /// Whether it is at rest and could not be read whole: what stands of it is less than the truth.
+    pub fn is_opaque(&self) -> bool {
+        self.incomplete.is_some() && !self.unstable && matches!(self.state, TaskState::Suspended | TaskState::Unknown)
+    }
+
     /// The id that users see: the runtime's own, or `block_on:TID`.
     pub fn id(&self) -> String {
         match self.party {

@@ -4,7 +4,7 @@ use std::time::{Instant, SystemTime};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::model::{Finding, PartyId, Since, SinceSource, Snapshot, Task, TaskState};
+use crate::model::{Finding, PartyId, Since, SinceSource, Snapshot, TaskState};
 
 /// What tells a state from the next: state, and where its strands wait.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,13 +84,11 @@ impl History {
     /// Tells tasks that cannot be read from those that only changed while they were: what cannot be read twice is
     /// unknown, what cannot be read once is unstable.
     pub(super) fn excuse(&mut self, snapshot: &mut Snapshot) {
-        let is_opaque =
-            |task: &Task| task.incomplete.is_some() && matches!(task.state, TaskState::Suspended | TaskState::Unknown);
-        let opaque = snapshot.tasks.iter().filter(|task| is_opaque(task)).map(|task| task.party).collect();
+        let opaque = snapshot.tasks.iter().filter(|task| task.is_opaque()).map(|task| task.party).collect();
         let Some(before) = self.opaque.replace(opaque) else { return };
         let coverage = &mut snapshot.coverage;
         for task in &mut snapshot.tasks {
-            if is_opaque(task) && !task.unstable && !before.contains(&task.party) {
+            if task.is_opaque() && !before.contains(&task.party) {
                 task.unstable = true;
                 coverage.unknown = coverage.unknown.saturating_sub(1);
                 coverage.unstable += 1;
@@ -136,7 +134,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::model::{Coverage, Strand, Target};
+    use crate::model::{Coverage, Strand, Target, Task};
 
     fn snapshot(incomplete: Option<&str>) -> Snapshot {
         let target = Target { pid: 1, exe: "/srv".into() };

@@ -1,5 +1,7 @@
 //! Tasks, grouped or one by one.
 
+use std::collections::BTreeMap;
+
 use super::{resource, stack};
 use crate::{
     export::{
@@ -13,7 +15,7 @@ use crate::{
 
 /// Shorter bounds than this say nothing: a single look knows of no time at all.
 pub(super) const TOLD_S: f64 = 0.001;
-/// Ids named of a group.
+/// Ids named of a group, or reasons of a read that was not whole.
 const EXAMPLES: usize = 5;
 
 /// Process, runtimes, tasks: one line each.
@@ -100,6 +102,7 @@ pub fn unread(page: &mut Page, view: &View) {
         let share = coverage.unknown as f64 / coverage.seen.max(1) as f64 * 100.0;
         let told = format!("{} of {} not read whole ({share:.1}%)", coverage.unknown, count(coverage.seen, "task"));
         page.put(Ink::Warn, told).end();
+        reasons(page, &snapshot.tasks);
     }
     if coverage.unstable > 0 {
         page.put(Ink::Warn, format_args!("{} changed while being read", count(coverage.unstable, "task"))).end();
@@ -120,6 +123,22 @@ pub fn unread(page: &mut Page, view: &View) {
     }
     if let Some(why) = &view.ended {
         page.put(Ink::Warn, why).end();
+    }
+}
+
+/// Why tasks were not read whole, the commonest reasons first.
+fn reasons(page: &mut Page, tasks: &[Task]) {
+    let mut reasons: BTreeMap<&str, u64> = BTreeMap::new();
+    for why in tasks.iter().filter(|task| task.is_opaque()).filter_map(|task| task.incomplete.as_deref()) {
+        *reasons.entry(why).or_default() += 1;
+    }
+    let mut reasons: Vec<_> = reasons.into_iter().collect();
+    reasons.sort_by_key(|(_, tasks)| std::cmp::Reverse(*tasks));
+    for (why, tasks) in reasons.iter().take(EXAMPLES) {
+        page.indent(4).add(format_args!("{}: {why}", count(*tasks, "task"))).end();
+    }
+    if reasons.len() > EXAMPLES {
+        page.indent(4).put(Ink::Faint, "`gordian tasks --all` tells the other reasons").end();
     }
 }
 

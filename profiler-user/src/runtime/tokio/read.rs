@@ -41,6 +41,31 @@ struct SemaphoreWaits {
     available: Vec<(u64, u64)>,
 }
 
+/// Reads that are repeated on a fresh view. What a task's poll meets lies on many pages, read one after the other while the
+/// program goes on: a dry run that fails may have met two moments side by side.
+#[derive(Default)]
+struct Rereads {
+    done: usize,
+    /// Types of which a second read told no more than the first.
+    in_vain: FxHashSet<u64>,
+}
+
+impl Rereads {
+    /// A fresh view costs the reads of all that was at hand, so there is a limit to them.
+    const MOST: usize = 64;
+
+    fn are_worth(&self, vtable: u64) -> bool {
+        self.done < Self::MOST && !self.in_vain.contains(&vtable)
+    }
+
+    fn told(&mut self, vtable: u64, in_vain: bool) {
+        self.done += 1;
+        if in_vain {
+            self.in_vain.insert(vtable);
+        }
+    }
+}
+
 /// Tokio, as it was found in a process' code.
 pub struct Tokio {
     vtables: FxHashMap<u64, TaskVtable>,
@@ -296,8 +321,15 @@ impl Runtime for Tokio {
         let fs_base = fs_base.unwrap_or(0);
         let mut seen = FxHashSet::default();
         let mut tasks = Vec::new();
+        let mut rereads = Rereads::default();
         for header in headers.iter().filter(|header| header.owner != 0 && !header.state.is_complete()) {
-            if let Some(read) = self.read_task(world, header, fs_base)
+            let mut read = self.read_task(world, header, fs_base);
+            if read.as_ref().is_some_and(|read| read.task.is_opaque()) && rereads.are_worth(header.vtable) {
+                world.memory.refresh();
+                read = self.read_task(world, header, fs_base);
+                rereads.told(header.vtable, read.as_ref().is_some_and(|read| read.task.is_opaque()));
+            }
+            if let Some(read) = read
                 && seen.insert(read.task.party)
             {
                 tasks.push((read, header));
@@ -415,8 +447,7 @@ fn count(tasks: &[ReadTask], coverage: &mut Coverage) {
         coverage.seen += 1;
         if read.task.unstable {
             coverage.unstable += 1;
-        } else if read.task.incomplete.is_some() && matches!(read.task.state, TaskState::Suspended | TaskState::Unknown)
-        {
+        } else if read.task.is_opaque() {
             coverage.unknown += 1;
         } else {
             coverage.decoded += 1;
