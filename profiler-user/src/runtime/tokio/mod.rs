@@ -17,6 +17,7 @@ mod resources;
 mod roots;
 mod state;
 mod strands;
+mod task;
 mod threads;
 mod version;
 mod vtables;

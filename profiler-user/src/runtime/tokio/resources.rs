@@ -10,12 +10,12 @@ use super::{
     heap::Header,
     holds::{Dropped, Given},
     names, queue,
-    read::{ReadTask, key, waits_mut},
+    task::ReadTask,
     vtables::TaskVtable,
 };
 use crate::{
     debuginfo::{Module, name},
-    model::{Frame, Hold, HoldHow, PartyId, QueueEntry, Resource, ResourceKey, ResourceKind, Strand},
+    model::{Frame, Hold, HoldHow, PartyId, QueueEntry, Resource, ResourceKey, ResourceKind, Strand, Wait},
     target::Memory,
 };
 
@@ -200,4 +200,19 @@ fn settle_kinds(tasks: &mut [ReadTask]) -> FxHashMap<u64, ResourceKind> {
 /// The task whose cell contains `address`.
 fn owner_of(tasks: &[ReadTask], address: u64) -> Option<PartyId> {
     tasks.iter().find(|read| read.cell.contains(&address)).map(|read| read.task.party)
+}
+
+/// The key that a wait or hold on `kind` at `address` is known by.
+fn key(kind: ResourceKind, address: u64) -> ResourceKey {
+    ResourceKey { kind, address }
+}
+
+/// All waits of a strand and those below, to be changed.
+fn waits_mut(strand: &mut Strand, visit: &mut dyn FnMut(&mut Wait)) {
+    if let Some(wait) = &mut strand.wait {
+        visit(wait);
+    }
+    for child in &mut strand.children {
+        waits_mut(child, visit);
+    }
 }

@@ -1,0 +1,233 @@
+//! One task, or one root of a `block_on`: polled and dropped over a copy-on-write view.
+
+use std::{ops::Range, sync::Arc};
+
+use rustc_hash::FxHashMap;
+
+use super::{
+    classify::Leaf,
+    context,
+    heap::Header,
+    holds::{self, Dropped},
+    names,
+    poll::{self, Polled},
+    read::{Tokio, UNNAMED},
+    resources,
+    roots::Root,
+    strands,
+    vtables::TaskVtable,
+    waits::{self, Missing},
+};
+use crate::{
+    debuginfo::name,
+    model::{Hold, PartyId, Strand, Task, TaskState},
+    runtime::World,
+    target::{LiveMemory, Memory},
+};
+
+/// Bytes of a task cell that are compared to see whether it changed while it was read, at most.
+const CELL_CHECKED: u64 = 64 << 10;
+
+/// What the semaphore waits of a task told.
+#[derive(Default)]
+struct SemaphoreWaits {
+    missing: Vec<Missing>,
+    available: Vec<(u64, u64)>,
+}
+
+/// A task as it was read, with what only the rest of the read needs.
+pub(super) struct ReadTask {
+    pub(super) task: Task,
+    /// Cell, from the header to its end.
+    pub(super) cell: Range<u64>,
+    /// Semaphore waits of its strands.
+    pub(super) missing: Vec<Missing>,
+    /// Free permits of the semaphores that its polls touched, by the semaphore's address.
+    pub(super) available: Vec<(u64, u64)>,
+}
+
+impl Tokio {
+    /// Learns what only the code of a task's type tells, from one that is being polled: its state is in flux and nothing
+    /// that is read of it counts, but the functions that its poll and its drop begin with are its type's.
+    fn learn_type(&mut self, world: &World<'_>, header: &Header, vtable: &TaskVtable, fs_base: u64) {
+        if self.learned.contains(&header.vtable) {
+            return;
+        }
+        let _ = self.dry_poll(world, header, vtable, fs_base, true);
+        let is_dealloc = |address| self.deallocs.contains(&address);
+        let dropped = holds::run(&self.code, world.memory, vtable, header, fs_base, &is_dealloc);
+        self.learn_name(world, header.vtable, &dropped);
+    }
+
+    /// Polls a task over a copy-on-write view, and learns on the way where threads keep what they poll.
+    fn dry_poll(
+        &mut self,
+        world: &World<'_>,
+        header: &Header,
+        vtable: &TaskVtable,
+        fs_base: u64,
+        first_only: bool,
+    ) -> Polled {
+        let memory = world.memory;
+        let mut context = self.context;
+        let id = memory.read_u64(header.address + vtable.id_offset).ok();
+        let polled = poll::run(&self.code, memory, vtable, header, fs_base, first_only, &mut |machine| {
+            if let (None, Some(offset), Some(id)) = (context, self.tls_offset, id) {
+                context = context::observe(machine, memory, fs_base, offset, id);
+            }
+        });
+        self.context = context;
+        self.learn_poll_code(header.vtable, &polled);
+        polled
+    }
+
+    fn learn_poll_code(&mut self, vtable: u64, polled: &Polled) {
+        if !self.learned.insert(vtable) {
+            return;
+        }
+        for function in &polled.poll_functions {
+            let known = self.poll_code.entry(*function).or_insert(Some(vtable));
+            // Code that two types share tells neither.
+            if *known != Some(vtable) {
+                *known = None;
+            }
+        }
+        self.poll_names.borrow_mut().clear();
+    }
+
+    fn learn_name(&mut self, world: &World<'_>, vtable: u64, dropped: &Dropped) {
+        if !self.names.contains_key(&vtable)
+            && let Some(name) = names::of_destructor(world.modules, &dropped.functions)
+        {
+            self.names.insert(vtable, name);
+        }
+    }
+
+    /// The root future that `root`'s thread waits in.
+    pub(super) fn read_root(&self, world: &World<'_>, root: &Root<'_>) -> ReadTask {
+        let party = PartyId::BlockOn { tid: root.facts.tid };
+        let polled = root.poll(&self.code, world.memory);
+        let (mut strand, waits) = self.strands(world, &polled);
+        let dropped = root.drop(&self.code, world, &self.unwinder, &|address| self.deallocs.contains(&address));
+        let (name, unknown) = match dropped {
+            Some(dropped) => {
+                strand.holds = self.holds(world, &dropped, &polled, &strand);
+                (names::of_destructor(world.modules, &dropped.functions), dropped.incomplete)
+            }
+            None => (None, Some("what it holds: its thread's frame has no landing pad".into())),
+        };
+        let leafless = leafless(&strand);
+        ReadTask {
+            task: Task {
+                party,
+                address: 0,
+                runtime: 0,
+                name: name.or_else(|| root.caller.clone()).unwrap_or_else(|| UNNAMED.into()),
+                state: TaskState::Suspended,
+                since: None,
+                root: strand,
+                incomplete: polled.incomplete.or(unknown).or(leafless).map(Into::into),
+                unstable: false,
+                thread: Some(root.facts.tid),
+            },
+            cell: 0..0,
+            missing: waits.missing,
+            available: waits.available,
+        }
+    }
+
+    /// The strands that a dry poll has shown, and what its semaphore waits told on the way.
+    fn strands(&self, world: &World<'_>, polled: &Polled) -> (Strand, SemaphoreWaits) {
+        let mut waits = SemaphoreWaits::default();
+        let strand = strands::build(&self.code, world.modules, polled, |hit, functions| {
+            let leaf_name = || {
+                let symbol = world.module_at(hit.function).and_then(|module| module.symbol_at(hit.function));
+                let function = symbol.map(|symbol| name::function(symbol.name));
+                function.as_deref().and_then(|name| name.rsplit_once("::")).map_or(UNNAMED, |(ty, _)| ty).to_owned()
+            };
+            let wait = waits::read(hit, functions, world.memory, &self.vtables, leaf_name);
+            if hit.leaf == Some(Leaf::Acquire) {
+                waits.missing.extend(waits::missing(hit));
+                waits.available.extend(waits::available(hit, wait.resource.address));
+            }
+            Some(wait)
+        });
+        (strand, waits)
+    }
+
+    fn holds(&self, world: &World<'_>, dropped: &Dropped, polled: &Polled, strand: &Strand) -> Vec<Hold> {
+        let acquires = polled.hits.iter().filter(|hit| hit.leaf == Some(Leaf::Acquire));
+        let awaited: Vec<u64> = acquires.map(|hit| hit.this).collect();
+        resources::holds(&self.code, world.modules, dropped, &awaited, strand, &self.vtables, world.memory)
+    }
+
+    pub(super) fn read_task(&mut self, world: &World<'_>, header: &Header, fs_base: u64) -> Option<ReadTask> {
+        let memory = world.memory;
+        let vtable = self.vtables.get(&header.vtable)?.clone();
+        let cell = header.address..header.address + vtable.trailer_offset;
+        // The cell is read here and now, as one: what lies between the scan and this task's turn does not matter.
+        memory.forget(cell.clone());
+        let header = &Header::read(memory, header.address, &self.vtables).filter(|now| now.vtable == header.vtable)?;
+        if header.state.is_complete() {
+            return None;
+        }
+        let vtable = &vtable;
+        let party = waits::party(header, vtable, memory)?;
+        let mut state = header.state.task_state();
+        let mut waits = SemaphoreWaits::default();
+        let mut root = Strand::new(Vec::new());
+        let incomplete;
+        if state == TaskState::Running {
+            incomplete = Some("being polled while it was read".to_owned());
+            self.learn_type(world, header, vtable, fs_base);
+        } else {
+            let scheduled = state == TaskState::Scheduled;
+            let polled = self.dry_poll(world, header, vtable, fs_base, scheduled);
+            (root, waits) = self.strands(world, &polled);
+            let is_dealloc = |address| self.deallocs.contains(&address);
+            let dropped = holds::run(&self.code, memory, vtable, header, fs_base, &is_dealloc);
+            root.holds = self.holds(world, &dropped, &polled, &root);
+            self.learn_name(world, header.vtable, &dropped);
+            incomplete = polled.incomplete.or(dropped.incomplete).or_else(|| leafless(&root));
+            // All its permits have been assigned and the wake has not arrived yet.
+            if state == TaskState::Suspended && waits.missing.iter().any(|missing| missing.permits == 0) {
+                state = TaskState::Scheduled;
+            }
+        }
+        // Without a name of its own a future is called by the function that it runs first.
+        let first = || root.walk().flat_map(|strand| &strand.frames).next().map(|frame| Arc::clone(&frame.function));
+        let name = self.names.get(&header.vtable).cloned().or_else(first).unwrap_or_else(|| UNNAMED.into());
+        Some(ReadTask {
+            task: Task {
+                party,
+                address: header.address,
+                runtime: 0,
+                name,
+                state,
+                since: None,
+                root,
+                incomplete: incomplete.map(Into::into),
+                unstable: !unchanged(memory, header, cell.clone(), &self.vtables),
+                thread: None,
+            },
+            cell,
+            missing: waits.missing,
+            available: waits.available,
+        })
+    }
+}
+
+/// Why a task that waits for nothing is not understood: every pending poll has registered a waker somewhere.
+fn leafless(root: &Strand) -> Option<String> {
+    root.waits().next().is_none().then(|| "what it waits for: its poll reached no leaf that is known".to_owned())
+}
+
+/// Whether the cell is now as the view has it, so that what was read of it held at one moment.
+fn unchanged(memory: &LiveMemory, header: &Header, cell: Range<u64>, vtables: &FxHashMap<u64, TaskVtable>) -> bool {
+    let length = (cell.end - cell.start).min(CELL_CHECKED) as usize;
+    let (mut then, mut now) = (vec![0; length], vec![0; length]);
+    Header::read_now(memory, header.address, vtables) == Some(*header)
+        && memory.read(cell.start, &mut then).is_ok()
+        && memory.read_now(cell.start, &mut now).is_ok()
+        && then == now
+}
