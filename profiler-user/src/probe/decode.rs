@@ -76,9 +76,9 @@ pub struct Wait {
     pub task_id: Option<u64>,
     /// Where in its runtime the thread was.
     pub placement: Placement,
-    /// Stack pointer on entry: the return address is the word there.
+    /// Stack pointer near the entry: locals may have been made room for.
     pub stack_pointer: u64,
-    /// The first four integer arguments of the function.
+    /// The registers of the first four integer arguments: the first two as on entry, the others perhaps used since.
     pub arguments: [u64; 4],
 }
 

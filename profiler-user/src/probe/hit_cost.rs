@@ -1,17 +1,13 @@
 //! What a breakpoint costs, measured on this machine.
 //!
-//! A hit traps into the kernel, which then has to carry out the instruction that the breakpoint replaced. A few it
-//! emulates (`arch/x86/kernel/uprobes.c`: `push`, `nop`, jumps and calls); any other it runs out of line under single-step,
-//! a second trap. Under a hypervisor that intercepts debug exceptions the second costs ten times the first, and the
-//! kernel's run-time figures of the program see neither. So both are measured, on two functions of gordian's own.
+//! What a hit costs differs tenfold by the instruction that the breakpoint replaces ([`super::site`]) and by the machine, and the
+//! kernel's run-time figures of the program do not hold the traps around it. So both sorts are measured, on two functions of
+//! gordian's own.
 
 use std::{
     arch::naked_asm,
-    fs::File,
     hint::black_box,
-    io,
     num::NonZeroU32,
-    os::unix::fs::FileExt as _,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -20,6 +16,7 @@ use aya::Ebpf;
 
 use super::{
     ProbeError,
+    site::Site,
     waits::{self, WaitPoint},
 };
 
@@ -61,13 +58,9 @@ impl HitCost {
         Ok(Self { emulated, stepped })
     }
 
-    /// The cost of a hit at this point.
-    pub(super) fn at(&self, point: &WaitPoint) -> Result<Duration, ProbeError> {
-        let emulated = is_emulated_at(point).map_err(|error| ProbeError::Refused {
-            what: "tracing of waits",
-            reason: format!("{} cannot be read: {error}", point.path.display()),
-        })?;
-        Ok(if emulated { self.emulated } else { self.stepped })
+    /// The cost of a hit at this site.
+    pub(super) fn at(&self, site: Site) -> Duration {
+        if site.emulated { self.emulated } else { self.stepped }
     }
 }
 
@@ -75,7 +68,7 @@ fn cost_of(programs: &mut Ebpf, function: extern "C" fn()) -> Result<Duration, P
     let point = own_point(function as *const () as u64)?;
     let program = waits::program(programs)?;
     let own_pid = NonZeroU32::new(std::process::id()).ok_or(ProbeError::NoProcess(0))?;
-    let link = waits::attach(program, &point, own_pid)?;
+    let link = waits::attach(program, &point, 0, own_pid)?;
     let round = || {
         let start = Instant::now();
         for _ in 0..HITS {
@@ -102,42 +95,15 @@ fn own_point(address: u64) -> Result<WaitPoint, ProbeError> {
     Ok(WaitPoint { path: PathBuf::from("/proc/self/exe"), file_offset, kind: 0 })
 }
 
-fn is_emulated_at(point: &WaitPoint) -> io::Result<bool> {
-    let mut code = [0; 2];
-    File::open(&point.path)?.read_exact_at(&mut code, point.file_offset)?;
-    Ok(is_emulated(code))
-}
-
-/// Whether the kernel emulates an instruction that begins with these bytes.
-fn is_emulated(code: [u8; 2]) -> bool {
-    match code {
-        // push r64, with the prefix for r8 to r15 too; nop; call and jmp; short conditional jumps.
-        [0x50..=0x57 | 0x90 | 0xe8 | 0xe9 | 0xeb | 0x70..=0x7f, _] | [0x41, 0x50..=0x57] => true,
-        // Long conditional jumps.
-        [0x0f, second] => (0x80..=0x8f).contains(&second),
-        _ => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
-
-    #[test]
-    fn first_instructions_of_functions_are_told_apart() {
-        assert!(is_emulated([0x55, 0x48])); // push rbp
-        assert!(is_emulated([0x41, 0x57])); // push r15
-        assert!(is_emulated([0x0f, 0x84])); // je rel32
-        assert!(!is_emulated([0x48, 0x83])); // sub rsp, imm8
-        assert!(!is_emulated([0x48, 0x89])); // mov r64, r64
-        assert!(!is_emulated([0xf3, 0x0f])); // endbr64
-        assert!(!is_emulated([0x0f, 0x1f])); // long nop
-    }
+    use super::{super::site, *};
 
     #[test]
     fn the_functions_to_measure_begin_as_they_should() {
         let point = |function: extern "C" fn()| own_point(function as *const () as u64).unwrap();
-        assert!(is_emulated_at(&point(emulated)).unwrap());
-        assert!(!is_emulated_at(&point(stepped)).unwrap());
+        let first = |point: WaitPoint| site::cheapest(&point.path, point.file_offset).unwrap();
+        assert_eq!(first(point(emulated)), Site { offset: 0, emulated: true });
+        assert_eq!(first(point(stepped)), Site { offset: 0, emulated: false });
     }
 }

@@ -14,6 +14,7 @@ mod kernel;
 mod object;
 mod probes;
 mod sampling;
+mod site;
 mod tasks;
 mod waits;
 
@@ -30,6 +31,6 @@ pub use features::{Feature, features};
 pub use hit_cost::HitCost;
 pub use kernel::{Kernel, KernelTarget};
 pub use probes::{ContextLayout, PollKind, PollLayout, ProbeOptions, Probes};
-pub use profiler_common::{Counter, Placement, Registers};
+pub use profiler_common::{Counter, Placement, Registers, WAIT_KINDS};
 pub use tasks::{TaskIterator, ThreadRegisters};
 pub use waits::{WaitPoint, WaitRates};

@@ -314,7 +314,7 @@ fn traced_functions_are_counted_then_sent_then_left_alone() {
             }
         })
     };
-    probes.attach_waits(&[point(function, 12)]).unwrap();
+    probes.attach_wait(&point(function, 12)).unwrap();
     assert_ne!(first_byte(function), original);
     let rates = until(|| probes.wait_rates().ok().filter(|rates| rates.total() > 2));
     assert_eq!(rates.hits.iter().map(|(kind, _)| *kind).collect::<Vec<_>>(), [12]);

@@ -19,7 +19,7 @@ use aya::{
 };
 use profiler_common::WAIT_KINDS;
 
-use super::{ProbeError, Probes, counts, error, hit_cost::HitCost, probes};
+use super::{ProbeError, Probes, counts, error, hit_cost::HitCost, probes, site};
 
 const PROGRAM: &str = "wait";
 const WHAT: &str = "tracing of waits";
@@ -63,7 +63,8 @@ impl WaitRates {
 /// Attached uprobes, and what is needed to value their hits.
 #[derive(Default)]
 pub(super) struct Links {
-    ids: Vec<UProbeLinkId>,
+    /// By kind.
+    ids: Vec<(u32, UProbeLinkId)>,
     values: KindCosts,
     hits_before: Vec<u64>,
     since: Option<Instant>,
@@ -80,13 +81,18 @@ pub(super) fn program(programs: &mut Ebpf) -> Result<&mut UProbe, ProbeError> {
     probes::program(programs, PROGRAM)
 }
 
-/// Attaches one uprobe to one process.
-pub(super) fn attach(program: &mut UProbe, point: &WaitPoint, pid: NonZeroU32) -> Result<UProbeLinkId, ProbeError> {
+/// Attaches one uprobe to one process, `site` bytes behind the function's first instruction.
+pub(super) fn attach(
+    program: &mut UProbe,
+    point: &WaitPoint,
+    site: u64,
+    pid: NonZeroU32,
+) -> Result<UProbeLinkId, ProbeError> {
     if point.kind >= WAIT_KINDS || !point.path.is_absolute() {
         return Err(ProbeError::BadLayout(format!("cannot trace {point:?}")));
     }
     let attach_point = UProbeAttachPoint {
-        location: UProbeAttachLocation::AbsoluteOffset(point.file_offset),
+        location: UProbeAttachLocation::AbsoluteOffset(point.file_offset + site),
         cookie: Some(u64::from(point.kind)),
     };
     program.attach(attach_point, &point.path, UProbeScope::OneProcess(pid)).map_err(|error| {
@@ -109,19 +115,25 @@ pub(super) fn detach(program: &mut UProbe, ids: Vec<UProbeLinkId>) -> Result<(),
 }
 
 impl Probes {
-    /// Traces these functions: their entries are counted, and not sent yet. Where one cannot be attached, none is.
-    /// What was traced before is detached first.
+    /// Traces one function more: its entries are counted, and not sent yet.
     ///
-    /// Takes some 20 ms a function. The first time, it also measures what a hit costs on this machine.
-    pub fn attach_waits(&mut self, points: &[WaitPoint]) -> Result<(), ProbeError> {
-        self.detach_waits()?;
-        let mut links = Links::default();
-        let result = self.attach_points(points, &mut links);
-        self.wait_links = links;
-        if result.is_err() {
-            self.detach_waits()?;
+    /// Takes some 20 ms. The first time, it also measures what a hit costs on this machine.
+    pub fn attach_wait(&mut self, point: &WaitPoint) -> Result<(), ProbeError> {
+        let hit_cost = self.hit_cost()?;
+        let site = site::cheapest(&point.path, point.file_offset).map_err(|error| ProbeError::Refused {
+            what: WHAT,
+            reason: format!("{} cannot be read: {error}", point.path.display()),
+        })?;
+        if self.wait_links.since.is_none() {
+            self.wait_links.hits_before = self.wait_hits()?;
+            self.wait_links.since = Some(Instant::now());
         }
-        result
+        let pid = NonZeroU32::new(self.pid).ok_or(ProbeError::NoProcess(0))?;
+        let id = attach(program(&mut self.programs)?, point, site.offset, pid)?;
+        self.wait_links.ids.push((point.kind, id));
+        let dearest = self.wait_links.values.entry(point.kind).or_default();
+        *dearest = hit_cost.at(site).max(*dearest);
+        Ok(())
     }
 
     /// Whether entries into the traced functions are sent, as [`super::Event::Wait`], or counted only.
@@ -132,7 +144,7 @@ impl Probes {
         })
     }
 
-    /// How often the traced functions have been entered since [`Probes::attach_waits`], and at what cost.
+    /// How often the traced functions have been entered since the first [`Probes::attach_wait`], and at what cost.
     pub fn wait_rates(&self) -> Result<WaitRates, ProbeError> {
         let window = self.wait_links.since.map_or(Duration::ZERO, |since| since.elapsed());
         let hits = hits_since(&self.wait_links.hits_before, &self.wait_hits()?);
@@ -140,11 +152,18 @@ impl Probes {
         Ok(WaitRates { window, hits, cost })
     }
 
-    /// Takes all breakpoints away again, in the background: the kernel takes a tenth of a second or so for each.
+    /// Takes all breakpoints away again, in the background: the kernel takes a tenth of a second or so for each, so those
+    /// that cost most go first.
     pub fn detach_waits(&mut self) -> Result<(), ProbeError> {
         self.send_waits(false)?;
-        let links = std::mem::take(&mut self.wait_links);
-        detach(program(&mut self.programs)?, links.ids)
+        let rates = self.wait_rates()?;
+        let mut links = std::mem::take(&mut self.wait_links);
+        let cost_of = |kind: u32| {
+            let hits = rates.hits.iter().filter(|(hit, _)| *hit == kind).copied().collect::<Vec<_>>();
+            cost(&links.values, &hits)
+        };
+        links.ids.sort_by_cached_key(|(kind, _)| std::cmp::Reverse(cost_of(*kind)));
+        detach(program(&mut self.programs)?, links.ids.into_iter().map(|(_, id)| id).collect())
     }
 
     /// What a hit costs on this machine; measured when it is first needed.
@@ -158,22 +177,6 @@ impl Probes {
     /// Hits so far, by kind.
     fn wait_hits(&self) -> Result<Vec<u64>, ProbeError> {
         (0..WAIT_KINDS).map(|kind| counts::sum(&self.wait_counts, kind)).collect()
-    }
-
-    fn attach_points(&mut self, points: &[WaitPoint], links: &mut Links) -> Result<(), ProbeError> {
-        let hit_cost = self.hit_cost()?;
-        let pid = NonZeroU32::new(self.pid).ok_or(ProbeError::NoProcess(0))?;
-        let program = program(&mut self.programs)?;
-        for point in points {
-            let value = hit_cost.at(point)?;
-            let dearest = links.values.entry(point.kind).or_default();
-            *dearest = value.max(*dearest);
-            links.ids.push(attach(program, point, pid)?);
-        }
-        // Hits while others were being attached belong to no window.
-        links.hits_before = self.wait_hits()?;
-        links.since = Some(Instant::now());
-        Ok(())
     }
 }
 

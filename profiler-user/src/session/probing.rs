@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::unistd::Pid;
 use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
 
@@ -20,7 +21,7 @@ use crate::{
     model::LostCounts,
     probe::{
         BlockedThread, ContextLayout, Event, EventStream, Kernel, ProbeOptions, Probes, TaskIterator, ThreadRegisters,
-        WaitPoint, WaitRates,
+        WAIT_KINDS, WaitPoint, WaitRates,
     },
     runtime::{self, ThreadContext},
 };
@@ -33,12 +34,13 @@ pub(super) enum Message {
     Events(Vec<Event>),
 }
 
-/// How long hits are counted before probes are attached for good.
+/// How long hits are counted after each function that is attached, and after the last.
+const COUNTED_EACH: Duration = Duration::from_millis(20);
 const COUNTED: Duration = Duration::from_millis(100);
 /// A target that does less than this share of a CPU is taken to do this much: a budget of nothing allows nothing.
 const LEAST_LOAD: f64 = 0.1;
-/// How often the budget is looked at.
-const WATCHED: Duration = Duration::from_secs(1);
+/// The budget is looked at with each snapshot, over this time at least.
+const WATCHED: Duration = Duration::from_millis(200);
 
 /// Probes, and the pump that brings their events.
 pub(super) struct Probing {
@@ -119,7 +121,8 @@ impl Probing {
             let points: Vec<WaitPoint> = points
                 .iter()
                 .filter_map(|address| file_of(*address))
-                .map(|(path, file_offset)| WaitPoint { path, file_offset, kind: 0 })
+                .zip(0..WAIT_KINDS)
+                .map(|((path, file_offset), kind)| WaitPoint { path, file_offset, kind })
                 .collect();
             probing.waits = probing.trace(&points);
         }
@@ -132,24 +135,30 @@ impl Probing {
         if points.is_empty() {
             return ProbeState::Missing("the functions to trace were not found in the target's symbols".into());
         }
-        if let Err(error) = probes.attach_waits(points) {
-            return ProbeState::Missing(error.to_string());
-        }
-        let cpu_before = cpu_seconds(self.budget.pid);
-        std::thread::sleep(COUNTED);
-        let rates = match probes.wait_rates() {
-            Ok(rates) => rates,
-            Err(error) => return detached(probes, &error.to_string()),
-        };
-        let cpu_s = cpu_seconds(self.budget.pid);
-        let load = (cpu_s - cpu_before) / rates.window.as_secs_f64();
-        if let Err(why) = affordable(&WaitRates::default(), &rates, load, self.budget.share) {
-            return detached(probes, &why);
+        let (begun, cpu_before) = (Instant::now(), cpu_seconds(self.budget.pid));
+        let mut rates = WaitRates::default();
+        // One after the other, so that the first hot one ends it, and hits are paid for where they are rare.
+        for (point, last) in points.iter().zip((1..=points.len()).map(|number| number == points.len())) {
+            if let Err(error) = probes.attach_wait(point) {
+                return detached(probes, &error.to_string());
+            }
+            let counted = if last { COUNTED } else { COUNTED_EACH };
+            std::thread::sleep(counted);
+            let before = rates;
+            rates = match probes.wait_rates() {
+                Ok(rates) => rates,
+                Err(error) => return detached(probes, &error.to_string()),
+            };
+            let load = (cpu_seconds(self.budget.pid) - cpu_before) / begun.elapsed().as_secs_f64();
+            if let Err(why) = affordable(&before, &rates, load, self.budget.share) {
+                return detached(probes, &why);
+            }
         }
         if let Err(error) = probes.send_waits(true) {
             return detached(probes, &error.to_string());
         }
-        (self.budget.looked, self.budget.seen, self.budget.cpu_s) = (Instant::now(), rates, cpu_s);
+        (self.budget.looked, self.budget.seen, self.budget.cpu_s) =
+            (Instant::now(), rates, cpu_seconds(self.budget.pid));
         ProbeState::On
     }
 
@@ -262,10 +271,10 @@ fn detached(probes: &mut Probes, why: &str) -> ProbeState {
     })
 }
 
-/// CPU time that the process has used so far, in seconds.
+/// CPU time that the process has used so far, in seconds; 0 where it has ended.
 fn cpu_seconds(pid: i32) -> f64 {
-    let stat = procfs::process::Process::new(pid).and_then(|process| process.stat());
-    stat.map_or(0.0, |stat| (stat.utime + stat.stime) as f64 / procfs::ticks_per_second() as f64)
+    let used = nix::time::clock_getcpuclockid(Pid::from_raw(pid)).and_then(nix::time::ClockId::now);
+    used.map_or(0.0, |used| Duration::from(used).as_secs_f64())
 }
 
 /// Takes events out of the ring buffers, on a thread of its own that never waits for anything else.

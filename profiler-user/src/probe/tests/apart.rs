@@ -27,7 +27,7 @@ fn a_kill_leaves_no_program_and_no_breakpoint() {
         probes.attach_sampling(99).unwrap();
         let point = point(traced_and_killed as Function, 1);
         let path = PathBuf::from(format!("/proc/{pid}/exe"));
-        probes.attach_waits(&[WaitPoint { path, ..point }]).unwrap();
+        probes.attach_wait(&WaitPoint { path, ..point }).unwrap();
         eprintln!("attached");
         thread::sleep(PATIENCE * 2);
         return;
