@@ -3,7 +3,7 @@
 use crate::{
     debuginfo::{FrameRegisters, Module},
     model::Frame,
-    target::{LiveMemory, ThreadFacts},
+    target::{AddressSpace, ThreadFacts},
 };
 
 /// Registers of a thread that is blocked in the kernel, as far as they are known.
@@ -31,7 +31,7 @@ pub struct ThreadContext {
 /// The target at one moment: everything that is read lies in it.
 pub struct World<'a> {
     /// Its memory, one consistent view.
-    pub memory: &'a LiveMemory,
+    pub memory: &'a AddressSpace,
     /// Its code.
     pub modules: &'a [Module],
     /// Its threads, with the user stack of each, root first, where it could be unwound.

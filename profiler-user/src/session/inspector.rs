@@ -10,7 +10,7 @@ use crate::{
     model::{Frame, Snapshot, Target},
     probe::Sample,
     runtime::{Runtime, ThreadContext, ThreadRegisters, World, tokio::Tokio},
-    target::{LiveMemory, Memory, ModuleFile, Process, SyscallState, TargetError},
+    target::{AddressSpace, Memory, ModuleFile, Process, SyscallState, TargetError},
 };
 
 /// A process and what was learned of its code.
@@ -119,7 +119,7 @@ impl Inspector {
     }
 
     /// A fresh view of the memory.
-    pub(super) fn memory(&self) -> Result<LiveMemory, TargetError> {
+    pub(super) fn memory(&self) -> Result<AddressSpace, TargetError> {
         self.process.memory(self.process.mappings()?, self.files.clone())
     }
 

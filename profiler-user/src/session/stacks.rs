@@ -9,7 +9,7 @@ use crate::{
     model::Frame,
     probe::Sample,
     runtime::ThreadRegisters,
-    target::{LiveMemory, Memory},
+    target::{AddressSpace, Memory},
 };
 
 /// Unwinds and names; remembers the names of addresses.
@@ -24,7 +24,7 @@ impl Stacks {
     }
 
     /// The user stack of a thread that is blocked, root first; empty where it could not be unwound at all.
-    pub(super) fn frames(&mut self, modules: &[Module], memory: &LiveMemory, at: &ThreadRegisters) -> Vec<Frame> {
+    pub(super) fn frames(&mut self, modules: &[Module], memory: &AddressSpace, at: &ThreadRegisters) -> Vec<Frame> {
         let mut read = |address: u64| memory.read_u64(address).map_err(|_| ());
         let Some(sp) = at.frame.sp() else { return Vec::new() };
         let (addresses, _) = self.unwinder.unwind(at.frame.ip, sp, at.frame.bp().unwrap_or(0), &mut read);

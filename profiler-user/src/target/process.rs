@@ -8,7 +8,7 @@ use std::{
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::{LiveMemory, Mappings, ModuleFile, TargetError, ThreadFacts, files, residency::PageMap, threads};
+use super::{AddressSpace, Mappings, ModuleFile, TargetError, ThreadFacts, files, residency::PageMap, threads};
 
 /// What changes when a process calls exec: its stack and its program's place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,14 +76,14 @@ impl Process {
     }
 
     /// A view of its memory as of now.
-    pub fn memory(&self, mappings: Mappings, files: Vec<ModuleFile>) -> Result<LiveMemory, TargetError> {
+    pub fn memory(&self, mappings: Mappings, files: Vec<ModuleFile>) -> Result<AddressSpace, TargetError> {
         let pagemap = match File::open(format!("/proc/{}/pagemap", self.pid)) {
             Ok(file) => Some(file),
             // Another user's: see `PageMap`. Whether its memory may be read, the first read tells.
             Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => None,
             Err(error) => return Err(TargetError::from_io(self.pid, "the page map", &error)),
         };
-        Ok(LiveMemory::new(self.pid, mappings, files, PageMap::new(pagemap)))
+        Ok(AddressSpace::new(self.pid, mappings, files, PageMap::new(pagemap)))
     }
 
     /// Its threads now.

@@ -6,7 +6,7 @@
 use rustc_hash::FxHashMap;
 
 use super::{state::StateWord, vtables::TaskVtable};
-use crate::target::{LiveMemory, Memory};
+use crate::target::{AddressSpace, Memory};
 
 const VTABLE: u64 = 16;
 const OWNER: u64 = 24;
@@ -26,7 +26,7 @@ pub(super) struct Header {
 
 impl Header {
     /// Reads the header at `address` from what the target has there now; `None` where it is none (any more).
-    pub(super) fn read_now(memory: &LiveMemory, address: u64, vtables: &FxHashMap<u64, TaskVtable>) -> Option<Self> {
+    pub(super) fn read_now(memory: &AddressSpace, address: u64, vtables: &FxHashMap<u64, TaskVtable>) -> Option<Self> {
         let mut bytes = [0; 32];
         memory.read_now(address, &mut bytes).ok()?;
         Self::from_bytes(address, &bytes, vtables)
@@ -50,7 +50,7 @@ impl Header {
 }
 
 /// Every header in the target's private memory, by address.
-pub(super) fn scan(memory: &LiveMemory, vtables: &FxHashMap<u64, TaskVtable>) -> Vec<Header> {
+pub(super) fn scan(memory: &AddressSpace, vtables: &FxHashMap<u64, TaskVtable>) -> Vec<Header> {
     let Some((low, high)) = vtables.keys().copied().min().zip(vtables.keys().copied().max()) else { return Vec::new() };
     let mut candidates = Vec::new();
     for mapping in memory.mappings().iter().filter(|mapping| mapping.write && mapping.is_anonymous()) {

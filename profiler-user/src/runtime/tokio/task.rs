@@ -22,7 +22,7 @@ use crate::{
     debuginfo::name,
     model::{Hold, PartyId, Strand, Task, TaskState},
     runtime::World,
-    target::{LiveMemory, Memory},
+    target::{AddressSpace, Memory},
 };
 
 /// Bytes of a task cell that are compared to see whether it changed while it was read, at most.
@@ -223,7 +223,7 @@ fn leafless(root: &Strand) -> Option<String> {
 }
 
 /// Whether the cell is now as the view has it, so that what was read of it held at one moment.
-fn unchanged(memory: &LiveMemory, header: &Header, cell: Range<u64>, vtables: &FxHashMap<u64, TaskVtable>) -> bool {
+fn unchanged(memory: &AddressSpace, header: &Header, cell: Range<u64>, vtables: &FxHashMap<u64, TaskVtable>) -> bool {
     let length = (cell.end - cell.start).min(CELL_CHECKED) as usize;
     let (mut then, mut now) = (vec![0; length], vec![0; length]);
     Header::read_now(memory, header.address, vtables) == Some(*header)

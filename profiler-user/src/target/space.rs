@@ -19,9 +19,9 @@ const BULK: u64 = 1 << 20;
 
 type Page = Box<[u8; PAGE as usize]>;
 
-/// One view of a process' memory: pages are read once and kept until [`LiveMemory::refresh`], so that a walk over
+/// One view of a process' memory: pages are read once and kept until [`AddressSpace::refresh`], so that a walk over
 /// them sees each page as it was at one moment.
-pub struct LiveMemory {
+pub struct AddressSpace {
     pid: Pid,
     mappings: Mappings,
     files: Vec<ModuleFile>,
@@ -29,7 +29,7 @@ pub struct LiveMemory {
     pages: RefCell<FxHashMap<u64, Option<Page>>>,
 }
 
-impl LiveMemory {
+impl AddressSpace {
     pub(super) fn new(pid: i32, mappings: Mappings, files: Vec<ModuleFile>, residency: PageMap) -> Self {
         Self { pid: Pid::from_raw(pid), mappings, files, residency, pages: RefCell::default() }
     }
@@ -137,7 +137,7 @@ impl LiveMemory {
     }
 }
 
-impl Memory for LiveMemory {
+impl Memory for AddressSpace {
     fn read(&self, address: u64, buf: &mut [u8]) -> Result<(), MemoryError> {
         let mut pages = self.pages.borrow_mut();
         let mut done = 0;
@@ -167,7 +167,7 @@ mod tests {
         *,
     };
 
-    fn this_process() -> (Process, LiveMemory) {
+    fn this_process() -> (Process, AddressSpace) {
         let process = Process::open(std::process::id() as i32).expect("own process");
         let mappings = process.mappings().expect("own mappings");
         let (files, _) = process.modules(&mappings);
