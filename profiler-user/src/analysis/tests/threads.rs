@@ -47,6 +47,20 @@ fn a_std_guard_across_an_await_stops_the_only_worker() {
 }
 
 #[test]
+fn a_timeout_that_nobody_drives_is_told_of_on_its_own() {
+    // A second mistake in the shadow of the first: task 3 joins itself, and its timeout waits for the worker too.
+    let timed = task(3, fork(Fork::Any, vec![], vec![strand(join(3), vec![]), strand(timer(5), vec![])]));
+    let mut snapshot = guard_across_await(vec![stuck_worker(100, 2, 0x50)]);
+    snapshot.tasks.push(timed);
+    let found = findings(&snapshot);
+    let told: Vec<_> =
+        found.iter().map(|finding| (finding.tasks.clone(), finding.breakable_by.len(), finding.effects)).collect();
+    assert_eq!(found.iter().map(|finding| finding.kind).collect::<Vec<_>>(), [FindingKind::Deadlock; 2]);
+    assert!(told.contains(&(vec![party(1), party(2)], 0, 0)), "{told:?}");
+    assert!(told.contains(&(vec![party(3)], 1, 0)), "{told:?}");
+}
+
+#[test]
 fn two_threads_lock_in_opposite_order() {
     let thread =
         |tid, wants, holds| Thread { holds: vec![guard(std_mutex(holds))], ..stuck_worker(tid, tid as u64, wants) };
