@@ -74,7 +74,7 @@ pub(super) struct Node<'a> {
     pub(super) drive: Drive,
     /// Changed between the two reads, or is at work right now: it moves.
     pub(super) moves: bool,
-    /// Not everything about it was read.
+    /// Not all that it holds was read.
     pub(super) incomplete: bool,
 }
 
@@ -160,7 +160,7 @@ impl<'a> Graph<'a> {
 
     fn add_task(&mut self, index: usize, task: &'a Task, settled: bool) {
         let first = self.nodes.len();
-        let moves = !settled || matches!(task.state, TaskState::Complete | TaskState::Unknown);
+        let moves = !settled || !task.awaits_known || matches!(task.state, TaskState::Complete | TaskState::Unknown);
         let mut pending: Vec<(Option<NodeId>, &'a Strand)> = vec![(None, &task.root)];
         while let Some((parent, strand)) = pending.pop() {
             let id = self.nodes.len();

@@ -94,9 +94,9 @@ pub(super) struct ResourceNode<'a> {
 pub(super) enum Accounting {
     /// Everyone was found.
     Closed,
-    /// Some were found, and nothing shows that there are others; why there may be.
+    /// More were found than there can be, so that not all of it is true; what is wrong.
     Likely(String),
-    /// Someone else is known to exist, or nobody was found.
+    /// Someone else is known to exist, or may well.
     Open,
 }
 
@@ -136,19 +136,14 @@ impl ResourceNode<'_> {
 
     /// Whether the permits of this resource are all accounted for.
     pub(super) fn permits(&self) -> Accounting {
-        let name = format!("{} {:#x}", self.key.kind, self.key.address);
+        // Holders that were found prove nothing about those that were not.
+        let Some(total) = self.total() else { return Accounting::Open };
         if self.contradictory {
-            return Accounting::Likely(format!("{name} is named under kinds that exclude one another"));
+            return self.named_twice();
         }
-        let Some(total) = self.total() else {
-            if self.holders.is_empty() {
-                return Accounting::Open;
-            }
-            return Accounting::Likely(format!("how many permits {name} has in all is not known"));
-        };
         let available = self.record.and_then(|record| record.available).unwrap_or(0);
         if self.held().saturating_add(available) > total {
-            return Accounting::Likely(format!("more of {name} was found held or free than exists"));
+            return Accounting::Likely(format!("more of {} was found held or free than exists", self.name()));
         }
         Accounting::Closed
     }
@@ -166,17 +161,24 @@ impl ResourceNode<'_> {
     }
 
     fn ends(&self, which: &str, owners: &[Holder<'_>], exist: Option<u64>) -> Accounting {
-        let name = format!("{} {:#x}", self.key.kind, self.key.address);
         let found = owners.iter().fold(0_u64, |sum, owner| sum.saturating_add(owner.hold.amount));
         match exist {
-            _ if found == 0 => Accounting::Open,
-            None => Accounting::Likely(format!("how many {which}s {name} has is not known")),
-            Some(exist) if found < exist => Accounting::Open,
+            None => Accounting::Open,
+            Some(exist) if found == 0 || found < exist => Accounting::Open,
             Some(exist) if found > exist => {
-                Accounting::Likely(format!("{found} {which}s of {name} were found, and it counts {exist}"))
+                Accounting::Likely(format!("{found} {which}s of {} were found, and it counts {exist}", self.name()))
             }
+            Some(_) if self.contradictory => self.named_twice(),
             Some(_) => Accounting::Closed,
         }
+    }
+
+    fn named_twice(&self) -> Accounting {
+        Accounting::Likely(format!("{} is named under kinds that exclude one another", self.name()))
+    }
+
+    fn name(&self) -> String {
+        format!("{} {:#x}", self.key.kind, self.key.address)
     }
 
     /// Whether one holder excludes every other, so that of two that were found one must be wrong.

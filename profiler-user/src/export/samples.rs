@@ -45,6 +45,7 @@ pub(crate) fn task(id: u64, name: &str, root: Strand) -> Task {
         since: Some(Since { at_least_s: 2.04, source: SinceSource::Attach }),
         root,
         incomplete: None,
+        awaits_known: true,
         unstable: false,
         thread: None,
     }
@@ -356,6 +357,7 @@ fn any_task() -> impl Strategy<Value = Task> {
             state,
             since,
             root,
+            awaits_known: incomplete.is_none(),
             incomplete: incomplete.map(Into::into),
             unstable,
             thread,

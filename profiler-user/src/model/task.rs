@@ -236,6 +236,9 @@ pub struct Task {
     pub root: Strand,
     /// Whether `root` and its holds are the whole truth; if not, why (one line).
     pub incomplete: Option<Arc<str>>,
+    /// Whether `root` has every strand, each with its wait: what is missing of an `incomplete` task is then no more than
+    /// holds. Without this nothing about the task may support a verdict.
+    pub awaits_known: bool,
     /// It changed while it was read; nothing about it may support a verdict.
     pub unstable: bool,
     /// The thread that polls it now.

@@ -147,6 +147,7 @@ mod tests {
             since: None,
             root: Strand::new(Vec::new()),
             incomplete: incomplete.map(Into::into),
+            awaits_known: incomplete.is_none(),
             unstable: false,
             thread: None,
         };

@@ -1,6 +1,6 @@
 //! Worlds made up from a tape of random bytes; an exhausted tape yields zeros, so a shrunk tape is a simple world.
 
-use super::{Channel, Holds, Lock, Owner, Place, Runs, Strand, Task, Thread, Waits, Who, World};
+use super::{Channel, Holds, Lock, Missed, Owner, Place, Runs, Strand, Task, Thread, Waits, Who, World};
 use crate::model::Fork;
 
 /// What may be in a world.
@@ -14,25 +14,31 @@ pub(super) struct Recipe {
     pub(super) timers: bool,
 }
 
-struct Tape<'t> {
+/// Random choices.
+pub(super) struct Tape<'t> {
     bytes: std::slice::Iter<'t, u8>,
 }
 
-impl Tape<'_> {
+impl<'t> Tape<'t> {
+    /// Begins to read `bytes`.
+    pub(super) fn new(bytes: &'t [u8]) -> Self {
+        Self { bytes: bytes.iter() }
+    }
+
     /// A number below `limit`.
-    fn below(&mut self, limit: usize) -> usize {
+    pub(super) fn below(&mut self, limit: usize) -> usize {
         usize::from(self.bytes.next().copied().unwrap_or(0)) % limit.max(1)
     }
 
     /// Yes once in `times`, and never on an empty tape.
-    fn rarely(&mut self, times: usize) -> bool {
+    pub(super) fn rarely(&mut self, times: usize) -> bool {
         self.below(times) == times - 1
     }
 }
 
 /// The world that a tape describes.
 pub(super) fn world(bytes: &[u8], recipe: Recipe) -> World {
-    let mut tape = Tape { bytes: bytes.iter() };
+    let mut tape = Tape::new(bytes);
     let mut world = World {
         tasks: Vec::new(),
         strands: Vec::new(),
@@ -115,8 +121,12 @@ fn add_task(world: &mut World, tape: &mut Tape<'_>, task: usize, counts: Counts,
         let lock = tape.below(counts.locks);
         world.locks[lock].queue.push(Place { who: Who::Paused(task), wants: 1 });
     }
-    let incomplete = recipe.gaps && tape.rarely(6);
-    world.tasks.push(Task { runs, strands, incomplete });
+    let missed = match tape.below(12) {
+        10 if recipe.gaps => Missed::Holds,
+        11 if recipe.gaps => Missed::Strand,
+        _ => Missed::Nothing,
+    };
+    world.tasks.push(Task { runs, strands, missed });
 }
 
 /// Where a task runs: at most one in each blocked worker's poll, at most one root on each other thread.

@@ -1,8 +1,10 @@
 //! The semantics of `docs/verdicts.md` by brute force: tiny worlds, every sequence of moves, and the analysis beside it.
 //!
 //! A [`World`] is what is true. `snapshot` shows it as a reader would have seen it, with whatever the reader missed left
-//! out; `search` tries every sequence of counted moves; `generate` makes worlds up; `properties` compares.
+//! out; `garble` spoils what is shown; `search` tries every sequence of counted moves; `generate` makes worlds up;
+//! `properties` compares.
 
+mod garble;
 mod generate;
 mod properties;
 mod search;
@@ -70,13 +72,22 @@ pub(super) struct Strand {
     waits: Waits,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Missed {
+    Nothing,
+    /// Everything it holds.
+    Holds,
+    /// Everything it holds, and its last strand.
+    Strand,
+}
+
 #[derive(Clone, Debug)]
 pub(super) struct Task {
     runs: Runs,
     /// Its strands, the root first.
     strands: Vec<usize>,
-    /// The reader missed its last strand and everything it holds.
-    incomplete: bool,
+    /// What the reader missed of it.
+    missed: Missed,
 }
 
 #[derive(Clone, Debug)]
@@ -169,16 +180,8 @@ impl World {
 
     /// Nothing was hidden from the reader that it does not know to be missing.
     fn seen_whole(&self) -> bool {
-        self.tasks.iter().all(|task| !task.incomplete)
+        self.tasks.iter().all(|task| task.missed == Missed::Nothing)
             && self.locks.iter().all(|lock| lock.total_known && lock.queue_known)
             && self.channels.iter().all(|channel| channel.counted)
-    }
-
-    /// Nobody acts whom no reader sees.
-    fn has_no_strangers(&self) -> bool {
-        self.tasks.iter().all(|task| !task.incomplete)
-            && self.locks.iter().all(|lock| lock.hidden == 0)
-            && self.channels.iter().all(|channel| !channel.hidden_sender && !channel.hidden_receiver)
-            && self.blocking.iter().all(|hidden| !hidden)
     }
 }

@@ -1,6 +1,6 @@
 //! A world as a reader shows it.
 
-use super::{Holds, Owner, Runs, Waits, Who, World};
+use super::{Holds, Missed, Owner, Runs, Waits, Who, World};
 use crate::{
     analysis::tests::build,
     model::{
@@ -40,8 +40,11 @@ impl World {
             Runs::Scheduled => shown.state = TaskState::Scheduled,
             Runs::On(thread) => (shown.state, shown.thread) = (TaskState::Blocked, Some(tid(thread))),
         }
-        if this.incomplete {
+        if this.missed != Missed::Nothing {
             shown.incomplete = Some("made up".into());
+        }
+        if this.missed == Missed::Strand {
+            shown.awaits_known = false;
             shown.root.children.pop();
         }
         shown
@@ -52,7 +55,7 @@ impl World {
         let mut shown =
             build::fork(this.fork, Vec::new(), self.children(strand).map(|child| self.show_strand(child)).collect());
         shown.wait = self.show_wait(strand);
-        if !self.tasks[this.task].incomplete {
+        if self.tasks[this.task].missed == Missed::Nothing {
             shown.holds = self.show_holds(Owner::Strand(strand));
             shown.holds.extend(self.reserved(strand));
         }

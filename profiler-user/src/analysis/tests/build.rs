@@ -74,6 +74,7 @@ pub(crate) fn task(id: u64, root: Strand) -> Task {
         since: None,
         root,
         incomplete: None,
+        awaits_known: true,
         unstable: false,
         thread: None,
     }

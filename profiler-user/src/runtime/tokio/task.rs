@@ -117,6 +117,7 @@ impl Tokio {
             None => (None, Some("what it holds: its thread's frame has no landing pad".into())),
         };
         let leafless = leafless(&strand);
+        let awaits_known = polled.incomplete.is_none() && leafless.is_none();
         ReadTask {
             task: Task {
                 party,
@@ -127,6 +128,7 @@ impl Tokio {
                 since: None,
                 root: strand,
                 incomplete: polled.incomplete.or(unknown).or(leafless).map(Into::into),
+                awaits_known,
                 unstable: false,
                 thread: Some(root.facts.tid),
             },
@@ -177,6 +179,7 @@ impl Tokio {
         let mut waits = SemaphoreWaits::default();
         let mut root = Strand::new(Vec::new());
         let incomplete;
+        let mut awaits_known = false;
         if state == TaskState::Running {
             incomplete = Some("being polled while it was read".to_owned());
             self.learn_type(world, header, vtable, fs_base);
@@ -188,7 +191,9 @@ impl Tokio {
             let dropped = holds::run(&self.code, memory, vtable, header, fs_base, &is_dealloc);
             root.holds = self.holds(world, &dropped, &polled, &root);
             self.learn_name(world, header.vtable, &dropped);
-            incomplete = polled.incomplete.or(dropped.incomplete).or_else(|| leafless(&root));
+            let leafless = leafless(&root);
+            awaits_known = polled.incomplete.is_none() && leafless.is_none();
+            incomplete = polled.incomplete.or(dropped.incomplete).or(leafless);
             // All its permits have been assigned and the wake has not arrived yet.
             if state == TaskState::Suspended && waits.missing.iter().any(|missing| missing.permits == 0) {
                 state = TaskState::Scheduled;
@@ -207,6 +212,7 @@ impl Tokio {
                 since: None,
                 root,
                 incomplete: incomplete.map(Into::into),
+                awaits_known,
                 unstable: !unchanged(memory, header, cell.clone(), &self.vtables),
                 thread: None,
             },

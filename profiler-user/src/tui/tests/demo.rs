@@ -54,6 +54,7 @@ pub(super) fn task(id: u64, name: &str, state: TaskState, root: Strand) -> Task 
         since: Some(since(0.4, SinceSource::Snapshot)),
         root,
         incomplete: None,
+        awaits_known: true,
         unstable: false,
         thread: None,
     }
