@@ -16,6 +16,7 @@ mod reasons;
 mod resources;
 mod settled;
 mod thresholds;
+mod trends;
 
 #[cfg(test)]
 mod oracle;
@@ -23,6 +24,7 @@ mod oracle;
 mod tests;
 
 pub use thresholds::Thresholds;
+pub use trends::Trends;
 
 use crate::model::{BlockedPoll, Finding, Snapshot};
 use graph::Graph;

@@ -9,10 +9,19 @@ pub struct Thresholds {
     pub blocked_worker: Duration,
     /// A task that waits this long for something that others hold is `stalled`.
     pub stalled: Duration,
+    /// A semaphore that is held this long by the same tasks, with the same task next in its queue, is `exhausted`.
+    pub exhausted: Duration,
+    /// Tasks that pile up over this long are a `leak`.
+    pub leak: Duration,
 }
 
 impl Default for Thresholds {
     fn default() -> Self {
-        Self { blocked_worker: Duration::from_millis(100), stalled: Duration::from_secs(30) }
+        Self {
+            blocked_worker: Duration::from_millis(100),
+            stalled: Duration::from_secs(30),
+            exhausted: Duration::from_secs(10),
+            leak: Duration::from_secs(10),
+        }
     }
 }

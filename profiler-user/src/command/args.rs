@@ -239,6 +239,14 @@ pub struct Watch {
     /// A task that waits this long for what others hold is `stalled` [default: 30].
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub stalled_after: Option<Duration>,
+
+    /// A semaphore that the same tasks hold this long, with others queueing, is `exhausted` [default: 10].
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub exhausted_after: Option<Duration>,
+
+    /// Tasks of a kind that pile up over this long are a `leak` [default: 10].
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub leak_after: Option<Duration>,
 }
 
 impl Watch {
@@ -248,6 +256,8 @@ impl Watch {
         Thresholds {
             blocked_worker: self.blocked_after.unwrap_or(usual.blocked_worker),
             stalled: self.stalled_after.unwrap_or(usual.stalled),
+            exhausted: self.exhausted_after.unwrap_or(usual.exhausted),
+            leak: self.leak_after.unwrap_or(usual.leak),
         }
     }
 }
@@ -331,13 +341,15 @@ mod tests {
 
     #[test]
     fn every_threshold_has_a_flag_and_its_help_tells_the_default() {
-        let cli = parse("gordian check 1 --blocked-after 0.5 --stalled-after 60").unwrap();
+        let cli = parse("gordian check 1 --blocked-after 0.5 --stalled-after 60 --exhausted-after 7 --leak-after 20")
+            .unwrap();
         let Some(Command::Check(check)) = cli.command else { panic!("{:?}", cli.command) };
-        let Thresholds { blocked_worker, stalled } = check.watch.thresholds();
-        assert_eq!((blocked_worker.as_millis(), stalled.as_secs()), (500, 60));
+        let Thresholds { blocked_worker, stalled, exhausted, leak } = check.watch.thresholds();
+        let seconds = [stalled, exhausted, leak].map(|threshold| threshold.as_secs());
+        assert_eq!((blocked_worker.as_millis(), seconds), (500, [60, 7, 20]));
         let help = refused("gordian check --help");
-        let Thresholds { blocked_worker, stalled } = Thresholds::default();
-        for default in [blocked_worker, stalled] {
+        let Thresholds { blocked_worker, stalled, exhausted, leak } = Thresholds::default();
+        for default in [blocked_worker, stalled, exhausted, leak] {
             assert!(help.contains(&format!("[default: {}]", default.as_secs_f64())), "{help}");
         }
     }

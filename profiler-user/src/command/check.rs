@@ -33,7 +33,11 @@ pub(super) fn run(check: &Check, runtime: &Handle, output: Output) -> anyhow::Re
             Ok(())
         } else {
             let mut page = output.page();
-            text::finding(&mut page, finding, snapshot);
+            if finding.ended_at.is_some() {
+                text::ended(&mut page, finding);
+            } else {
+                text::finding(&mut page, finding, snapshot);
+            }
             page.blank();
             output.print(&page.into_text())
         }

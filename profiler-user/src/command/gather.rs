@@ -59,19 +59,27 @@ impl Gathered {
         self.found.iter().map(|(finding, snapshot)| (finding, &**snapshot))
     }
 
-    /// Takes a view in. Returns the places in `found` of what is new in it, or has become more certain.
+    /// Takes a view in. Returns the places in `found` of what is new in it, has become more certain, has ended or come back.
     fn take(&mut self, view: Arc<View>) -> Vec<usize> {
         if !Arc::ptr_eq(&view.snapshot, &self.view.snapshot) {
             self.reads += 1;
         }
         let mut news = Vec::new();
-        for finding in view.findings.iter() {
+        // What has ended is told before what came back: oldest first.
+        for finding in view.ended_findings.iter().rev().chain(view.findings.iter()) {
             let seen = (finding.clone(), Arc::clone(&view.snapshot));
             if let Some(&at) = self.by_id.get(&finding.id) {
-                if finding.certainty > self.found[at].0.certainty {
+                let known = &self.found[at].0;
+                let stage = |finding: &Finding| (finding.returned, finding.ended_at.is_some());
+                if stage(finding) < stage(known) {
+                    continue;
+                }
+                if stage(finding) != stage(known) || finding.certainty > known.certainty {
                     news.push(at);
                 }
-                self.found[at] = seen;
+                // What has ended is shown as it last stood.
+                let snapshot = if finding.ended_at.is_some() { Arc::clone(&self.found[at].1) } else { seen.1 };
+                self.found[at] = (seen.0, snapshot);
             } else {
                 news.push(self.found.len());
                 self.by_id.insert(finding.id.clone(), self.found.len());
@@ -83,7 +91,8 @@ impl Gathered {
     }
 }
 
-/// Watches until the plan is done; `news` is called with each finding when it is new or has become more certain.
+/// Watches until the plan is done; `news` is called with each finding when it is new, has become more certain, has ended or
+/// come back.
 ///
 /// The target is read twice at least, however long that takes: no verdict on what is permanent rests on one read.
 pub(super) async fn gather(

@@ -70,6 +70,7 @@ pub(crate) fn view(tasks: Vec<Task>, findings: Vec<Finding>) -> View {
         sequence: 2,
         snapshot: Arc::new(snapshot),
         findings: findings.into(),
+        ended_findings: Arc::new([]),
         blocked: Arc::new([]),
         switch_probe: ProbeState::On,
         wait_probe: ProbeState::Off,
@@ -116,6 +117,8 @@ pub(crate) fn ring(n: u64) -> View {
         effects: 3,
         formed_at: None,
         first_seen: moment(),
+        returned: 0,
+        ended_at: None,
     };
     view((0..n).map(member).collect(), vec![finding])
 }
@@ -180,6 +183,8 @@ pub(crate) fn through_a_thread() -> View {
         effects: 1,
         formed_at: Some(moment()),
         first_seen: moment(),
+        returned: 0,
+        ended_at: None,
     };
     view(vec![polled, task(41, "ledger::cache::run", root)], vec![finding])
 }
@@ -213,6 +218,8 @@ pub(crate) fn blocked_worker() -> View {
         effects: 0,
         formed_at: Some(moment()),
         first_seen: moment(),
+        returned: 0,
+        ended_at: None,
     };
     view(vec![polled], vec![finding])
 }
@@ -395,6 +402,8 @@ fn any_finding() -> impl Strategy<Value = Finding> {
             effects,
             formed_at: formed.map(|s| SystemTime::UNIX_EPOCH + Duration::from_secs(s.into())),
             first_seen: moment(),
+            returned: 0,
+            ended_at: None,
         })
 }
 

@@ -1,6 +1,6 @@
 //! What is wrong, and why we say so.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::{Frame, PartyId, ResourceKey};
 
@@ -151,6 +151,17 @@ pub struct Finding {
     pub effects: u64,
     /// When it formed; `None` when that was before attach.
     pub formed_at: Option<SystemTime>,
-    /// When gordian first saw it.
+    /// When gordian first saw it: since it came back, where it did.
     pub first_seen: SystemTime,
+    /// How many times it had ended and come back by then.
+    pub returned: u32,
+    /// When gordian saw that it had ended; `None` as long as it stands.
+    pub ended_at: Option<SystemTime>,
+}
+
+impl Finding {
+    /// How long it stood, at least; `None` as long as it stands.
+    pub fn lasted(&self) -> Option<Duration> {
+        self.ended_at.map(|end| end.duration_since(self.formed_at.unwrap_or(self.first_seen)).unwrap_or_default())
+    }
 }

@@ -20,7 +20,7 @@ use super::{
     probing::{Message, Probing, registers_once},
 };
 use crate::{
-    analysis,
+    analysis::{self, Trends},
     model::{BlockedPoll, Finding, Snapshot},
     probe::Event,
 };
@@ -97,10 +97,13 @@ struct Observer {
     inspector: Inspector,
     options: Options,
     history: History,
+    trends: Trends,
     probing: Probing,
     blocking: Blocking,
     sequence: u64,
     last: Arc<Snapshot>,
+    /// Findings that ended lately.
+    ended: Arc<[Finding]>,
 }
 
 impl Observer {
@@ -120,7 +123,9 @@ impl Observer {
         });
         let last = Arc::new(snapshot);
         let blocking = Blocking::default();
-        let mut observer = Self { inspector, options, history, probing, blocking, sequence: 0, last };
+        let trends = Trends::default();
+        let mut observer =
+            Self { inspector, options, history, trends, probing, blocking, sequence: 0, last, ended: Arc::from([]) };
         let view = observer.view(Vec::new(), Vec::new());
         tracing::info!(
             tasks = view.snapshot.tasks.len(),
@@ -137,6 +142,7 @@ impl Observer {
             sequence: self.sequence,
             snapshot: Arc::clone(&self.last),
             findings: findings.into(),
+            ended_findings: Arc::clone(&self.ended),
             blocked: blocked.into(),
             switch_probe: self.probing.switch.clone(),
             wait_probe: self.probing.waits.clone(),
@@ -221,7 +227,8 @@ impl Observer {
         self.history.date(&mut snapshot);
         let blocked = self.blocking.observe(&snapshot, &self.probing.blocked(), monotonic_ns());
         let mut findings = analysis::analyse(&snapshot, Some(&self.last), &blocked, &self.options.thresholds);
-        self.history.recognise(&mut findings, SystemTime::now(), snapshot.taken_at);
+        self.trends.observe(&snapshot, &self.options.thresholds, &mut findings);
+        self.ended = self.history.recognise(&mut findings, &snapshot, SystemTime::now());
         self.probing.keep_budget();
         self.last = Arc::new(snapshot);
         Ok(self.view(findings, blocked))

@@ -1,9 +1,13 @@
 //! Identity over time: how long tasks have been as they are, and since when findings stand.
 
-use std::time::{Instant, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::standings::Standings;
 use crate::model::{Finding, PartyId, Since, SinceSource, Snapshot, TaskState};
 
 /// What tells a state from the next: state, and where its strands wait.
@@ -26,7 +30,7 @@ struct Dated {
 #[derive(Default)]
 pub(super) struct History {
     tasks: FxHashMap<PartyId, Dated>,
-    findings: FxHashMap<String, Seen>,
+    findings: Standings,
     /// When each task last entered a traced wait, by the runtime's id.
     waits: FxHashMap<u64, Instant>,
     /// The tasks that the snapshot before could not read whole; `None` before the first.
@@ -36,12 +40,6 @@ pub(super) struct History {
 
 /// Waits between two snapshots that are remembered, at most.
 const MOST_WAITS: usize = 100_000;
-
-#[derive(Clone, Copy)]
-struct Seen {
-    first: SystemTime,
-    formed: Option<SystemTime>,
-}
 
 impl History {
     /// Says of every task of `snapshot` how long it has been as it is.
@@ -104,35 +102,36 @@ impl History {
         self.waits.insert(id, at);
     }
 
-    /// Puts onto `findings` when each was first seen and when it formed: the moment its last party came to stand as it
-    /// does. `None` where one has stood so since attach.
-    pub(super) fn recognise(&mut self, findings: &mut [Finding], now: SystemTime, taken_at: Instant) {
-        for finding in findings.iter_mut() {
-            let formed = || {
-                let begins: Option<Vec<Instant>> =
-                    finding.tasks.iter().map(|party| self.tasks.get(party).map(|dated| dated.since)).collect();
-                let sources = finding.tasks.iter().filter_map(|party| self.tasks.get(party));
-                // All of them stood so already when gordian came.
-                if sources.clone().all(|dated| dated.source == SinceSource::Attach) {
-                    return None;
-                }
-                let last = begins?.into_iter().max()?;
-                now.checked_sub(taken_at.saturating_duration_since(last))
-            };
-            let seen =
-                *self.findings.entry(finding.id.clone()).or_insert_with(|| Seen { first: now, formed: formed() });
-            finding.first_seen = seen.first;
-            finding.formed_at = finding.formed_at.or(seen.formed);
-        }
-        let ids: FxHashSet<&str> = findings.iter().map(|finding| finding.id.as_str()).collect();
-        self.findings.retain(|id, _| ids.contains(id.as_str()));
+    /// Says of each finding of a snapshot when it was first seen and formed, and whether it came back; keeps in `findings`
+    /// those that this look only could not confirm; returns those that have ended lately, newest first.
+    ///
+    /// A finding formed when its last party came to stand as it does; `None` where all have stood so since attach.
+    pub(super) fn recognise(
+        &mut self,
+        findings: &mut Vec<Finding>,
+        snapshot: &Snapshot,
+        now: SystemTime,
+    ) -> Arc<[Finding]> {
+        let tasks = &self.tasks;
+        let formed = |finding: &Finding| {
+            let dated: Option<Vec<&Dated>> = finding.tasks.iter().map(|party| tasks.get(party)).collect();
+            let dated = dated?;
+            if dated.iter().all(|dated| dated.source == SinceSource::Attach) {
+                return None;
+            }
+            let last = dated.into_iter().map(|dated| dated.since).max()?;
+            now.checked_sub(snapshot.taken_at.saturating_duration_since(last))
+        };
+        // That one of its parties stands elsewhere or is gone ends a finding at once.
+        let moved = |finding: &Finding, since: Instant| {
+            finding.tasks.iter().any(|party| tasks.get(party).is_none_or(|dated| dated.firm && dated.since > since))
+        };
+        self.findings.follow(findings, snapshot.taken_at, now, formed, moved)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::model::{Coverage, Strand, Target, Task};
 

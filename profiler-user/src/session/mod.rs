@@ -10,6 +10,7 @@ mod options;
 mod probing;
 mod profiling;
 mod stacks;
+mod standings;
 mod view;
 
 pub use attached::Session;

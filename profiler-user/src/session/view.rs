@@ -24,6 +24,8 @@ pub struct View {
     pub snapshot: Arc<Snapshot>,
     /// What is wrong, most permanent first.
     pub findings: Arc<[Finding]>,
+    /// What ended lately, newest first.
+    pub ended_findings: Arc<[Finding]>,
     /// Threads that block inside a poll now or did lately, newest first.
     pub blocked: Arc<[BlockedPoll]>,
     /// The default tier: `sched_switch`.

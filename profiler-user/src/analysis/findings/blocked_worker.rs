@@ -81,6 +81,8 @@ fn explain(now: &Snapshot, parties: &Parties, place: &str, polls: &[&BlockedPoll
         effects: 0,
         formed_at: None,
         first_seen: SystemTime::now(),
+        returned: 0,
+        ended_at: None,
     }
 }
 

@@ -50,6 +50,8 @@ fn explain_one(graph: &Graph<'_>, escapes: &[bool], cause: &Cause) -> Finding {
         edges,
         formed_at: None,
         first_seen: SystemTime::now(),
+        returned: 0,
+        ended_at: None,
     }
 }
 

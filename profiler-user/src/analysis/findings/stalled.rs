@@ -82,6 +82,8 @@ fn explain(graph: &Graph<'_>, nodes: &[NodeId]) -> Finding {
         effects: 0,
         formed_at: None,
         first_seen: SystemTime::now(),
+        returned: 0,
+        ended_at: None,
     }
 }
 

@@ -5,3 +5,4 @@ mod cycles;
 mod degraded;
 mod scale;
 mod threads;
+mod trends;

@@ -110,7 +110,8 @@ impl<'a> Document<'a> {
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum Line<'a> {
-    /// A finding. Printed again, with the same `id`, when its certainty has changed.
+    /// A finding. Printed again, with the same `id`, when it has become more certain, when it has ended and when it has come
+    /// back.
     Finding(Box<FindingLine<'a>>),
     /// The whole, as `--json` prints it.
     End(Box<Document<'a>>),

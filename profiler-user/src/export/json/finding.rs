@@ -24,6 +24,9 @@ pub struct FindingJson<'a> {
     effects: u64,
     formed_at: Option<String>,
     first_seen: Option<String>,
+    returned: u32,
+    ended_at: Option<String>,
+    lasted_s: Option<f64>,
 }
 
 #[derive(Serialize)]
@@ -72,6 +75,9 @@ impl<'a> FindingJson<'a> {
             effects: finding.effects,
             formed_at: finding.formed_at.and_then(rfc3339),
             first_seen: rfc3339(finding.first_seen),
+            returned: finding.returned,
+            ended_at: finding.ended_at.and_then(rfc3339),
+            lasted_s: finding.lasted().map(|lasted| lasted.as_secs_f64()),
         }
     }
 }

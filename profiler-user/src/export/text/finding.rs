@@ -48,6 +48,13 @@ pub fn finding(page: &mut Page, finding: &Finding, snapshot: &Snapshot) {
     facts(page, finding);
 }
 
+/// The line that closes a finding that was written before.
+pub fn ended(page: &mut Page, finding: &Finding) {
+    let after = finding.lasted().map_or_else(String::new, |lasted| format!(" after {}", seconds(lasted.as_secs_f64())));
+    page.put(Ink::Good, format_args!("{} ended{after}", finding.kind.name())).add(": ").add(&finding.summary);
+    page.add(" (").put(Ink::Faint, &finding.id).add(")").end();
+}
+
 /// What else is to be said, a line each.
 fn facts(page: &mut Page, finding: &Finding) {
     let mut fact = |ink: Ink, head: &str, what: &str| {
@@ -58,6 +65,12 @@ fn facts(page: &mut Page, finding: &Finding) {
         None => format!("formed before gordian attached, first seen at {}", clock(finding.first_seen)),
     };
     fact(Ink::Faint, "when", &when);
+    if let Some(lasted) = finding.lasted() {
+        fact(Ink::Good, "ended", &format!("after {}", seconds(lasted.as_secs_f64())));
+    }
+    if finding.returned > 0 {
+        fact(Ink::Warn, "came back", &format!("it had ended {} before", count(finding.returned.into(), "time")));
+    }
     if finding.effects > 0 {
         let verb = if finding.effects == 1 { "waits" } else { "wait" };
         fact(Ink::Faint, "effects", &format!("{} {verb} because of it", count(finding.effects, "other task")));

@@ -7,7 +7,7 @@ mod resource;
 mod stack;
 mod tasks;
 
-pub use finding::{finding, verdict};
+pub use finding::{ended, finding, verdict};
 pub use ps::candidates;
 pub use tasks::{groups, header, tasks, unread};
 

@@ -18,6 +18,20 @@ const MAX_ENTRIES: usize = 32;
 
 /// The page of all findings.
 pub(in crate::tui) fn findings(view: &View, clock: Clock) -> Vec<Line> {
+    let mut lines = standing(view, clock);
+    if !view.ended_findings.is_empty() {
+        lines.push(heading("ended"));
+        lines.extend(view.ended_findings.iter().map(|finding| {
+            let lasted = finding.lasted().map(|lasted| text::duration(lasted.as_secs_f64())).unwrap_or_default();
+            Line::new(Tone::Dim, format!("{} after {lasted}: ", finding.kind.name()))
+                .and(Tone::Plain, text::escape(&finding.summary))
+                .behind("  ", "    ")
+        }));
+    }
+    lines
+}
+
+fn standing(view: &View, clock: Clock) -> Vec<Line> {
     if view.findings.is_empty() {
         let snapshot = &view.snapshot;
         let all = snapshot.complete();
@@ -43,6 +57,12 @@ pub(in crate::tui) fn findings(view: &View, clock: Clock) -> Vec<Line> {
 fn one(finding: &Finding, clock: Clock, lines: &mut Vec<Line>) {
     let mut title =
         Line::new(tone(finding.kind), label(finding)).and(Tone::Dim, format!("  {}", formed(finding, clock)));
+    if finding.returned > 0 {
+        title = title.and(
+            Tone::Warn,
+            format!("  came back: ended {} before", text::counted(finding.returned.into(), "time", "times")),
+        );
+    }
     title.jump = finding.tasks.first().copied();
     lines.push(title);
     let mut summary = Line::new(Tone::Strong, text::escape(&finding.summary)).behind("  ", "  ");

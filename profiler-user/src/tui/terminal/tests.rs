@@ -74,6 +74,7 @@ fn play(part: &str) -> ! {
         sequence: 1,
         snapshot: Arc::new(Snapshot::empty(Target { pid: 1, exe: "/bin/target".into() })),
         findings: Arc::new([]),
+        ended_findings: Arc::new([]),
         blocked: Arc::new([]),
         switch_probe: ProbeState::On,
         wait_probe: ProbeState::Off,

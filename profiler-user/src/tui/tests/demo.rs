@@ -86,6 +86,7 @@ pub(super) fn empty() -> View {
         sequence: 1,
         snapshot: Arc::new(Snapshot::empty(target)),
         findings: Arc::new([]),
+        ended_findings: Arc::new([]),
         blocked: Arc::new([]),
         switch_probe: ProbeState::On,
         wait_probe: ProbeState::Off,
@@ -258,6 +259,8 @@ pub(super) fn deadlock() -> View {
             effects: 2,
             formed_at: None,
             first_seen: wall() - Duration::from_secs(40),
+            returned: 0,
+            ended_at: None,
         },
         Finding {
             id: "blocked-1".into(),
@@ -273,6 +276,8 @@ pub(super) fn deadlock() -> View {
             effects: 0,
             formed_at: Some(wall() - Duration::from_millis(3_100)),
             first_seen: wall() - Duration::from_secs(3),
+            returned: 0,
+            ended_at: None,
         },
     ]);
     view.blocked = Arc::new([BlockedPoll {

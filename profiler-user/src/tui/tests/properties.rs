@@ -147,6 +147,8 @@ fn finding() -> impl Strategy<Value = Finding> {
                 formed_at: None,
                 // In the future: clocks are set back.
                 first_seen: demo::wall() + std::time::Duration::from_secs(5),
+                returned: 0,
+                ended_at: None,
             }
         })
 }

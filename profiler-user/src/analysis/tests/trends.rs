@@ -1,0 +1,113 @@
+//! `exhausted` and `leak`: what must show, and what must not.
+
+use std::time::{Duration, Instant};
+
+use super::build::*;
+use crate::{
+    analysis::{Thresholds, Trends},
+    model::{Finding, FindingKind, Resource, ResourceKey, ResourceKind, Since, SinceSource, Snapshot, Task},
+};
+
+/// Shows `at(second)` twice a second for this long; the findings after each look.
+fn watch(seconds: u64, at: impl Fn(f64) -> Snapshot) -> Vec<Vec<Finding>> {
+    let (begin, mut trends) = (Instant::now(), Trends::default());
+    (0..=seconds * 2)
+        .map(|half| {
+            let second = half as f64 / 2.0;
+            let mut snapshot = at(second);
+            snapshot.taken_at = begin + Duration::from_secs_f64(second);
+            let mut findings = Vec::new();
+            trends.observe(&snapshot, &Thresholds::default(), &mut findings);
+            findings
+        })
+        .collect()
+}
+
+fn pool() -> ResourceKey {
+    key(ResourceKind::TokioSemaphore, 0x10)
+}
+
+/// Tasks `holders` have a permit each and sleep; 9 and 10 queue.
+fn full(holders: &[u64], next: u64) -> Snapshot {
+    let mut tasks: Vec<Task> = holders.iter().map(|&id| task(id, strand(timer(5), vec![guard(pool())]))).collect();
+    tasks.extend([9, 10].map(|id| task(id, strand(acquire(pool(), 1), vec![]))));
+    let queue = queued(pool(), 0, &[(next, 1), (19 - next, 1)]);
+    process(tasks, vec![Resource { permits: None, available: Some(0), ..queue }])
+}
+
+#[test]
+fn a_pool_that_nobody_gives_back_to_is_exhausted() {
+    let looks = watch(12, |_| full(&[1, 2], 9));
+    assert!(looks[..20].iter().all(Vec::is_empty));
+    let found = &looks[20][0];
+    assert_eq!((found.kind, &found.tasks[..], found.effects), (FindingKind::Exhausted, &[party(1), party(2)][..], 2));
+    assert_eq!(
+        found.summary,
+        "2 tasks queue for tokio::sync::Semaphore 0x10, of which 2 tasks, like task 1 (app::work), have had 2 permits for \
+         10 s without handing one over"
+    );
+    assert_eq!(found.cause.as_deref(), Some("task 1 (app::work) waits for timer in app::work"));
+    assert!(looks[21..].iter().all(|findings| findings[0].id == found.id));
+}
+
+#[test]
+fn a_pool_that_hands_over_or_whose_holders_are_hidden_is_not() {
+    let busy = |second: f64| if second % 9.0 < 4.5 { full(&[1, 2], 9) } else { full(&[1, 9], 10) };
+    assert!(watch(60, busy).iter().all(Vec::is_empty));
+    assert!(watch(60, |_| full(&[], 9)).iter().all(Vec::is_empty));
+    // One holder: a lock by another name.
+    assert!(watch(60, |_| full(&[1], 9)).iter().all(Vec::is_empty));
+}
+
+fn aged(id: u64, second: f64, born: f64) -> Task {
+    let inbox = key(ResourceKind::TokioMpsc, 0x1000 + id);
+    let handler = task(id, strand(wait(inbox, crate::model::WaitMode::Receive), vec![]));
+    Task { since: Some(Since { at_least_s: second - born, source: SinceSource::Snapshot }), ..handler }
+}
+
+/// A request each half second that ends half a second later; each `stays`-th of them stays.
+fn service(second: f64, stays: u64) -> Snapshot {
+    let newest = (second * 2.0) as u64;
+    let there = (0..=newest).filter(|id| id % stays == 0 || newest - id <= 1);
+    process(there.map(|id| aged(id, second, id as f64 / 2.0)).collect(), vec![])
+}
+
+#[test]
+fn handlers_that_pile_up_where_others_pass_are_a_leak() {
+    let looks = watch(25, |second| service(second, 3));
+    assert!(looks[..20].iter().all(Vec::is_empty));
+    let found = looks.last().and_then(|findings| findings.first()).expect("a leak");
+    assert_eq!(found.kind, FindingKind::Leak);
+    assert!(found.summary.contains("tasks of type app::work wait in app::work and do not end"), "{}", found.summary);
+    assert_eq!(found.cause.as_deref(), Some("nothing comes on tokio::sync::mpsc, and its senders are not dropped"));
+    assert!(looks[20..].iter().flatten().all(|other| other.id == found.id));
+}
+
+#[test]
+fn a_service_that_fills_up_with_clients_or_empties_again_is_no_leak() {
+    // All stay: a warm-up.
+    assert!(watch(30, |second| service(second, 1)).iter().all(Vec::is_empty));
+    // All pass.
+    assert!(watch(30, |second| service(second, 10_000)).iter().all(Vec::is_empty));
+    // Each that stays has a socket beside it.
+    let with_sockets = |second: f64| {
+        let mut snapshot = service(second, 3);
+        let sockets: Vec<Task> = (0..snapshot.tasks.len() as u64)
+            .map(|id| {
+                let ready = wait(key(ResourceKind::Io, 0x5000 + id), crate::model::WaitMode::Ready { fd: None });
+                Task { name: "app::reader".into(), ..task(100_000 + id, strand(ready, vec![])) }
+            })
+            .collect();
+        snapshot.tasks.extend(sockets);
+        snapshot
+    };
+    assert!(watch(30, with_sockets).iter().all(Vec::is_empty));
+    // The old ones leave in the end.
+    let leaving = |second: f64| {
+        let mut snapshot = service(second, 3);
+        let age = |task: &Task| task.since.map_or(0.0, |since| since.at_least_s);
+        snapshot.tasks.retain(|task| age(task) < 6.0);
+        snapshot
+    };
+    assert!(watch(60, leaving).iter().all(Vec::is_empty));
+}

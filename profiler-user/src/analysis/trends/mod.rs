@@ -1,0 +1,59 @@
+//! What no single look shows: it takes snapshots of one process over time.
+//!
+//! Each kind has a file and needs nothing but snapshots whose tasks have been dated (`since`).
+
+mod exhausted;
+mod leak;
+
+use std::time::SystemTime;
+
+use super::Thresholds;
+use crate::model::{Certainty, Finding, FindingKind, Snapshot};
+
+/// What is remembered of earlier snapshots.
+#[derive(Debug, Default)]
+pub struct Trends {
+    exhausted: exhausted::Watch,
+    leak: leak::Watch,
+}
+
+impl Trends {
+    /// Takes in the next snapshot and adds what has become plain to the `findings` made from it. What explains more takes the
+    /// place of what explains less: a deadlock that of an exhausted pool, that that of waits which are only long.
+    pub fn observe(&mut self, now: &Snapshot, thresholds: &Thresholds, findings: &mut Vec<Finding>) {
+        let about = |finding: &Finding, other: &Finding| {
+            let resources = || finding.edges.iter().map(|edge| &edge.resource);
+            other.edges.iter().any(|edge| resources().any(|resource| *resource == edge.resource))
+        };
+        for found in self.exhausted.observe(now, thresholds.exhausted) {
+            if findings.iter().any(|known| known.kind.is_permanent() && about(&found, known)) {
+                continue;
+            }
+            findings.retain(|known| known.kind != FindingKind::Stalled || !about(&found, known));
+            findings.push(found);
+        }
+        findings.extend(self.leak.observe(now, thresholds.leak));
+        findings.sort_by(|a, b| (a.kind, &a.id).cmp(&(b.kind, &b.id)));
+    }
+}
+
+/// A finding of evidence alone, to be filled in.
+fn observed(id: String, kind: FindingKind, summary: String) -> Finding {
+    Finding {
+        id,
+        kind,
+        certainty: Certainty::Observed,
+        summary,
+        cause: None,
+        tasks: Vec::new(),
+        threads: Vec::new(),
+        edges: Vec::new(),
+        unknowns: Vec::new(),
+        breakable_by: Vec::new(),
+        effects: 0,
+        formed_at: None,
+        first_seen: SystemTime::now(),
+        returned: 0,
+        ended_at: None,
+    }
+}
