@@ -13,6 +13,8 @@ pub enum Need {
     Root,
     /// New PID and mount namespaces.
     Namespaces,
+    /// Core files that the kernel writes where the process was.
+    CoreFiles,
     /// This program on the path.
     Program(&'static str),
 }
@@ -42,6 +44,11 @@ impl Need {
                     }
                     Err(error) => Some(format!("needs unshare ({error}): install the package util-linux")),
                 }
+            }
+            Self::CoreFiles => {
+                let pattern = std::fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap_or_default();
+                let elsewhere = pattern.is_empty() || pattern.starts_with(['|', '/']);
+                elsewhere.then(|| "needs core files in place: run `sysctl kernel.core_pattern=core`".into())
             }
             Self::Program(program) => {
                 let path = std::env::var_os("PATH").unwrap_or_default();

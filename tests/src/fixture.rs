@@ -111,6 +111,11 @@ impl Fixture {
         matches!(self.child.try_wait(), Ok(None))
     }
 
+    /// Waits until it has ended by itself, and the kernel has written what it writes of it.
+    pub fn wait(&mut self) {
+        self.child.wait().expect("it is our child");
+    }
+
     /// Kills it and waits for its end.
     pub fn kill(&mut self) {
         // It may have ended by itself; then there is nothing to do.

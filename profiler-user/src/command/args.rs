@@ -12,7 +12,7 @@ use crate::{
 /// Attach to a running process and see every async task, where it waits and who holds what it waits for.
 ///
 /// Nothing is rebuilt, restarted or stopped: the target is only read. TARGET is a pid, the name of a process where
-/// only one has it, or the id of a container with one process.
+/// only one has it, the id of a container with one process, or the path of a core file or of what `gordian capture` wrote.
 #[derive(Debug, Parser)]
 #[command(name = "gordian", version, subcommand_negates_reqs = true, max_term_width = 100)]
 #[command(override_usage = "gordian [OPTIONS] TARGET\n       gordian COMMAND ...")]
@@ -82,6 +82,11 @@ pub enum Command {
     Check(Check),
     /// Draw where the time goes
     Flame(Flame),
+    /// Keep what the other commands need of a process' memory, to look at it elsewhere
+    ///
+    /// The file holds data of the process, and only its owner may read it. `gordian tasks FILE`, `check FILE` and the live view
+    /// take it where they take a pid; they need the program's file beside it, or where it was.
+    Capture(Capture),
     /// Say what this kernel and these privileges allow
     Doctor,
 }
@@ -94,10 +99,21 @@ pub struct Ps {
     pub json: bool,
 }
 
+/// `gordian capture`.
+#[derive(Debug, Args)]
+pub struct Capture {
+    /// Pid, name or container id.
+    pub target: String,
+
+    /// The file to write; it must not exist yet.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: std::path::PathBuf,
+}
+
 /// `gordian tasks`.
 #[derive(Debug, Args)]
 pub struct Tasks {
-    /// Pid, name or container id.
+    /// Pid, name, container id, capture or core file.
     pub target: String,
 
     /// List the tasks one by one.
@@ -166,7 +182,7 @@ impl From<State> for TaskState {
 /// `gordian check`.
 #[derive(Debug, Args)]
 pub struct Check {
-    /// Pid, name or container id.
+    /// Pid, name, container id, capture or core file.
     pub target: String,
 
     /// Watch this long, also past a permanent finding. Without it: 2 s, or until a permanent finding.

@@ -44,10 +44,10 @@ impl Attach {
 
 /// Attaches to what `typed` names.
 pub(super) fn session(typed: &str, attach: &Attach) -> anyhow::Result<Session> {
-    Ok(Session::attach(target::resolve(typed)?, attach.options())?)
+    Ok(Session::attach(target::place(typed)?, attach.options())?)
 }
 
 /// One look at what `typed` names.
 pub(super) fn once(typed: &str) -> anyhow::Result<View> {
-    Ok(Session::look_once(target::resolve(typed)?)?)
+    Ok(Session::look_once(target::place(typed)?)?)
 }

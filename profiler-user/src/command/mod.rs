@@ -2,6 +2,7 @@
 
 mod args;
 mod attach;
+mod capture;
 mod check;
 mod doctor;
 mod flame;
@@ -35,6 +36,7 @@ pub fn run(cli: &Cli, runtime: &Handle) -> anyhow::Result<Status> {
         Some(Command::Tasks(tasks)) => tasks::run(tasks, runtime, output),
         Some(Command::Check(check)) => check::run(check, runtime, output),
         Some(Command::Flame(flame)) => flame::run(flame, output),
+        Some(Command::Capture(capture)) => capture::run(capture, output),
         Some(Command::Doctor) => doctor::run(output),
         None => {
             let target = cli.target.as_deref().context("no TARGET: give a pid, a name or a container id")?;

@@ -1,8 +1,13 @@
-//! From what the user typed to a pid.
+//! From what the user typed to a process, running or kept in a file.
 
-use std::fmt::{self, Display, Write};
+use std::{
+    fmt::{self, Display, Write},
+    path::Path,
+};
 
 use thiserror::Error;
+
+use crate::target::{Place, Stored};
 
 /// Matches named in an error at most.
 const LISTED: usize = 10;
@@ -53,6 +58,19 @@ impl Running {
         // `/docker/<id>`, `/system.slice/docker-<id>.scope`, `/kubepods/.../cri-containerd-<id>.scope`
         let parts = self.cgroups.iter().flat_map(|path| path.split(['/', '-', '.', ':']));
         parts.into_iter().any(|part| part.len() >= SHORT_ID && part.starts_with(id))
+    }
+}
+
+/// The process, capture or core file that `typed` names. What has a slash in it is a file; a word may be the name of a
+/// process too, which comes first.
+pub(super) fn place(typed: &str) -> Result<Place, ResolveError> {
+    let file = || Place::File(typed.into());
+    if typed.contains('/') {
+        return Ok(file());
+    }
+    match resolve(typed) {
+        Err(ResolveError::NoMatch(_)) if Stored::is_one(Path::new(typed)) => Ok(file()),
+        resolved => resolved.map(Place::Process),
     }
 }
 

@@ -23,10 +23,12 @@ use crate::{
     analysis::{self, Trends},
     model::{BlockedPoll, Finding, Snapshot},
     probe::Event,
+    target::Place,
 };
 
 /// An attachment to one process. Dropping it detaches: nothing stays behind in the target or the kernel.
 pub struct Session {
+    live: bool,
     views: watch::Receiver<Arc<View>>,
     stop: Arc<AtomicBool>,
     wake: mpsc::SyncSender<Message>,
@@ -34,9 +36,11 @@ pub struct Session {
 }
 
 impl Session {
-    /// Attaches to process `pid` and takes the first snapshot. The views that follow are published until the session is
-    /// dropped or the target ends.
-    pub fn attach(pid: i32, options: Options) -> Result<Self, AttachError> {
+    /// Attaches to the process at `place` and takes the first snapshot. The views that follow are published until the
+    /// session is dropped or the target ends.
+    pub fn attach(place: impl Into<Place>, options: Options) -> Result<Self, AttachError> {
+        let place = place.into();
+        let live = matches!(place, Place::Process(_));
         let stop = Arc::new(AtomicBool::new(false));
         let (wake, messages) = mpsc::sync_channel(MESSAGES);
         let events = wake.clone();
@@ -45,7 +49,7 @@ impl Session {
         // The inspector stays on the thread that uses it: its caches are not shared.
         let thread = std::thread::Builder::new()
             .name("gordian-snap".into())
-            .spawn(move || match Observer::open(pid, options, Some(events)) {
+            .spawn(move || match Observer::open(&place, options, Some(events)) {
                 Ok((observer, view)) => {
                     let (publish, views) = watch::channel(Arc::new(view));
                     if ready.send(Ok(views)).is_ok() {
@@ -61,7 +65,12 @@ impl Session {
         let views = first
             .recv()
             .map_err(|_| AttachError::Setup("the snapshot thread ended before its first snapshot".into()))??;
-        Ok(Self { views, stop, wake, thread: Some(thread) })
+        Ok(Self { live, views, stop, wake, thread: Some(thread) })
+    }
+
+    /// Whether the target runs: one that was kept in a file never changes, however long it is watched.
+    pub fn is_live(&self) -> bool {
+        self.live
     }
 
     /// The views, newest always at hand.
@@ -69,10 +78,10 @@ impl Session {
         self.views.clone()
     }
 
-    /// One view of process `pid`, taken now: tasks, without findings that need a second look.
-    pub fn look_once(pid: i32) -> Result<View, AttachError> {
+    /// One view of the process at `place`, taken now: tasks, without findings that need a second look.
+    pub fn look_once(place: impl Into<Place>) -> Result<View, AttachError> {
         let options = Options { probes: false, ..Options::default() };
-        Observer::open(pid, options, None).map(|(_, view)| view)
+        Observer::open(&place.into(), options, None).map(|(_, view)| view)
     }
 }
 
@@ -108,15 +117,20 @@ struct Observer {
 
 impl Observer {
     fn open(
-        pid: i32,
+        place: &Place,
         options: Options,
         events: Option<mpsc::SyncSender<Message>>,
     ) -> Result<(Self, View), AttachError> {
-        let mut inspector = Inspector::open(pid)?;
+        let mut inspector = Inspector::open(place)?;
         let mut history = History::default();
-        let mut snapshot = inspector.snapshot(&registers_once(pid))?;
+        // A process that was kept has its registers with it, and no kernel to ask.
+        let pid = match place {
+            Place::Process(pid) => Some(*pid),
+            Place::File(_) => None,
+        };
+        let mut snapshot = inspector.snapshot(&pid.map(registers_once).unwrap_or_default())?;
         history.date(&mut snapshot);
-        let probing = events.map_or_else(Probing::off, |to| {
+        let probing = pid.zip(events).map_or_else(Probing::off, |(pid, to)| {
             let file_of = |address| inspector.file_of(address);
             let (context, points) = (inspector.thread_context(), inspector.wait_functions());
             Probing::start(pid, &options, context, &points, file_of, to)

@@ -39,7 +39,7 @@ pub fn candidates() -> (Vec<Candidate>, usize) {
 }
 
 fn candidate(pid: i32) -> Result<Candidate, AttachError> {
-    let mut inspector = Inspector::open(pid)?;
+    let mut inspector = Inspector::open(&pid.into())?;
     let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned();
     let snapshot: Option<Snapshot> = inspector.snapshot(&rustc_hash::FxHashMap::default()).ok();
     let runtime = inspector.runtimes().collect::<Vec<_>>().join(", ");

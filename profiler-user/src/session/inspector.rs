@@ -1,6 +1,10 @@
 //! Takes snapshots of one process: what is where in its code is learned once, its memory is read anew each time.
 
-use std::{path::PathBuf, sync::Arc, time::Instant};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use rustc_hash::FxHashMap;
 
@@ -10,12 +14,17 @@ use crate::{
     model::{Frame, Snapshot, Target},
     probe::Sample,
     runtime::{Runtime, ThreadContext, ThreadRegisters, World, tokio::Tokio},
-    target::{AddressSpace, Memory, ModuleFile, Process, SyscallState, TargetError},
+    target::{
+        AddressSpace, Memory, ModuleFile, Place, Process, Recorder, Subject, SyscallState, TargetError, ThreadFacts,
+        UserRegisters,
+    },
 };
 
 /// A process and what was learned of its code.
 pub(super) struct Inspector {
-    process: Process,
+    subject: Subject,
+    /// Of a stored process: the clock at its first moment.
+    opened: Instant,
     files: Vec<ModuleFile>,
     modules: Vec<Module>,
     runtimes: Vec<Box<dyn Runtime>>,
@@ -24,9 +33,19 @@ pub(super) struct Inspector {
 }
 
 impl Inspector {
-    /// Takes hold of `pid` and looks for runtimes in its code.
-    pub(super) fn open(pid: i32) -> Result<Self, AttachError> {
-        let process = Process::open(pid)?;
+    /// Takes hold of what is at `place` and looks for runtimes in its code.
+    pub(super) fn open(place: &Place) -> Result<Self, AttachError> {
+        Self::of(Subject::open(place)?)
+    }
+
+    /// Takes hold of process `pid` to keep what is read of it.
+    pub(super) fn recording(pid: i32) -> Result<(Self, Recorder), AttachError> {
+        let mut process = Process::open(pid)?;
+        let recorder = Recorder::start(&mut process);
+        Ok((Self::of(Subject::Live(process))?, recorder))
+    }
+
+    fn of(process: Subject) -> Result<Self, AttachError> {
         let mappings = process.mappings()?;
         let (files, mut missing) = process.modules(&mappings);
         let mut modules = Vec::new();
@@ -57,17 +76,17 @@ impl Inspector {
             return Err(no_runtime(&process, &modules));
         }
         let stacks = Stacks::new(&modules);
-        Ok(Self { process, files, modules, runtimes, stacks, missing })
+        Ok(Self { subject: process, opened: Instant::now(), files, modules, runtimes, stacks, missing })
     }
 
     /// Whether the process still runs the program that was opened.
     pub(super) fn check(&self) -> Result<(), TargetError> {
-        self.process.check()
+        self.subject.check()
     }
 
     /// Pid and executable.
     pub(super) fn target(&self) -> Target {
-        Target { pid: self.process.pid(), exe: PathBuf::from(self.process.exe()) }
+        Target { pid: self.subject.pid(), exe: PathBuf::from(self.subject.exe()) }
     }
 
     /// The code.
@@ -93,7 +112,7 @@ impl Inspector {
     /// The file that has the code at `address`, as gordian can open it, and where in it.
     pub(super) fn file_of(&self, address: u64) -> Option<(PathBuf, u64)> {
         let module = self.modules.iter().find(|module| module.contains(address))?;
-        let root = PathBuf::from(format!("/proc/{}/root", self.process.pid()));
+        let root = PathBuf::from(format!("/proc/{}/root", self.subject.pid()));
         let path = root.join(module.path().strip_prefix("/").ok()?);
         Some((path, module.file_offset(address)?))
     }
@@ -120,18 +139,21 @@ impl Inspector {
 
     /// A fresh view of the memory.
     pub(super) fn memory(&self) -> Result<AddressSpace, TargetError> {
-        self.process.memory(self.process.mappings()?, self.files.clone())
+        self.subject.memory(self.subject.mappings()?, self.files.clone())
     }
 
     /// Everything as it is now. `registers` are those of blocked threads, by thread id, where the kernel programs gave
     /// them; without, procfs tells enough for most stacks.
     pub(super) fn snapshot(&mut self, registers: &FxHashMap<i32, ThreadRegisters>) -> Result<Snapshot, TargetError> {
         let mut snapshot = Snapshot::empty(self.target());
-        snapshot.taken_at = Instant::now();
+        snapshot.taken_at = match &self.subject {
+            Subject::Live(_) => Instant::now(),
+            Subject::Stored(stored) => self.opened + stored.now(),
+        };
         snapshot.missing.clone_from(&self.missing);
         let memory = self.memory()?;
         let threads: Vec<_> = self
-            .process
+            .subject
             .threads()?
             .into_iter()
             .map(|facts| {
@@ -139,7 +161,7 @@ impl Inspector {
                     // Registers are of the block that procfs shows, or of another: the stack pointer tells.
                     facts.stack().is_some_and(|(sp, _)| known.frame.sp() == Some(sp))
                 });
-                let at = known.or_else(|| {
+                let at = known.or_else(|| kept_registers(&facts)).or_else(|| {
                     let (sp, ip) = facts.stack()?;
                     Some(ThreadRegisters { tid: facts.tid, frame: FrameRegisters::at(ip, sp), fs_base: None })
                 });
@@ -158,12 +180,47 @@ impl Inspector {
         for runtime in &mut self.runtimes {
             runtime.read(&world, &mut snapshot);
         }
-        self.process.check()?;
+        self.subject.check()?;
+        if let Subject::Stored(stored) = &self.subject {
+            stored.advance();
+        }
         Ok(snapshot)
+    }
+
+    /// Keeps what was read so far in `recorder`, as it is now; `registers` as for [`Self::snapshot`].
+    pub(super) fn keep(
+        &self,
+        recorder: &mut Recorder,
+        registers: &FxHashMap<i32, ThreadRegisters>,
+        after: Duration,
+    ) -> Result<usize, TargetError> {
+        let Subject::Live(process) = &self.subject else { return Ok(0) };
+        let of_thread = |tid| {
+            let known = registers.get(&tid)?;
+            let mut general = [0; 16];
+            for (kept, value) in general.iter_mut().zip(known.frame.values) {
+                *kept = value?;
+            }
+            Some(UserRegisters { ip: known.frame.ip, general, fs_base: known.fs_base.unwrap_or(0) })
+        };
+        recorder.keep(process, &self.files, &of_thread, after)
+    }
+
+    /// Writes what `recorder` has kept; returns the length of the file in bytes.
+    pub(super) fn write(&self, recorder: Recorder, path: &Path) -> Result<u64, TargetError> {
+        let Subject::Live(process) = &self.subject else { return Ok(0) };
+        recorder.write(process, &self.files, path)
     }
 }
 
-fn no_runtime(process: &Process, modules: &[Module]) -> AttachError {
+/// The registers that a thread was kept with.
+fn kept_registers(facts: &ThreadFacts) -> Option<ThreadRegisters> {
+    let kept = facts.registers?;
+    let frame = FrameRegisters { ip: kept.ip, values: kept.general.map(Some) };
+    Some(ThreadRegisters { tid: facts.tid, frame, fs_base: (kept.fs_base != 0).then_some(kept.fs_base) })
+}
+
+fn no_runtime(process: &Subject, modules: &[Module]) -> AttachError {
     let stripped = modules.first().is_some_and(|module| module.quality() == Quality::Stripped);
     let why = if stripped {
         "its symbols have been stripped, and without them tasks cannot be found; run the unstripped binary"

@@ -3,6 +3,7 @@
 mod attached;
 mod blocking;
 mod candidates;
+mod capturing;
 mod error;
 mod history;
 mod inspector;
@@ -15,6 +16,7 @@ mod view;
 
 pub use attached::Session;
 pub use candidates::{Candidate, candidates};
+pub use capturing::{Capture, capture};
 pub use error::AttachError;
 pub use options::Options;
 pub use profiling::{OnCpuProfile, ProfileOptions, on_cpu_profile};

@@ -46,7 +46,7 @@ pub struct OnCpuProfile {
 /// Samples what process `pid` runs on CPU, and folds its stacks with the polled task's type at the root.
 pub fn on_cpu_profile(pid: i32, options: &ProfileOptions) -> Result<OnCpuProfile, AttachError> {
     let setup = |error: &dyn std::fmt::Display| AttachError::Setup(format!("no on-CPU profile: {error}"));
-    let mut inspector = Inspector::open(pid)?;
+    let mut inspector = Inspector::open(&pid.into())?;
     // One look at the tasks tells where threads keep what they poll, and which code polls which type.
     let snapshot = inspector.snapshot(&FxHashMap::default())?;
     let mut names: FxHashMap<u64, Arc<str>> = snapshot

@@ -25,6 +25,14 @@ pub enum TargetError {
     /// It replaced its program while it was read.
     #[error("process {0} called exec while it was being read: attach again to see the new program")]
     Execed(i32),
+    /// A capture or core file that cannot be read, or could not be written.
+    #[error("{}: {cause}", path.display())]
+    Unusable {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why.
+        cause: String,
+    },
     /// Something about it could not be read for another reason.
     #[error("cannot read {what} of process {pid}: {cause}")]
     Io {

@@ -3,9 +3,10 @@
 use std::{ops::Range, path::PathBuf};
 
 use procfs::process::{MMPermissions, MMapPath, MemoryMap};
+use serde::{Deserialize, Serialize};
 
 /// One line of `/proc/PID/maps`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(clippy::struct_excessive_bools, reason = "the kernel lists four permissions")]
 pub struct Mapping {
     /// Addresses, in bytes.
@@ -66,7 +67,7 @@ impl From<MemoryMap> for Mapping {
 }
 
 /// All mappings, by address.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mappings(Vec<Mapping>);
 
 impl Mappings {

@@ -1,12 +1,19 @@
-//! A process to look at: its memory, modules, threads and namespaces. Knows nothing of any async runtime.
+//! A process to look at, live or kept in a file: its memory, modules, threads and namespaces. Knows nothing of any async runtime.
 
+mod build_id;
+mod capture;
+mod core_file;
 mod error;
 mod files;
+mod image;
 mod mappings;
 mod memory;
 mod process;
+mod registers;
 mod residency;
 mod space;
+mod stored;
+mod subject;
 mod sudo;
 mod threads;
 
@@ -15,6 +22,9 @@ pub use files::ModuleFile;
 pub use mappings::{Mapping, Mappings};
 pub use memory::{Memory, MemoryError};
 pub use process::Process;
+pub use registers::UserRegisters;
 pub use space::AddressSpace;
+pub use stored::Stored;
+pub use subject::{Place, Recorder, Subject};
 pub use sudo::sudo_line;
 pub use threads::{RunState, SyscallState, ThreadFacts, any_thread_pointer, thread_pointer};

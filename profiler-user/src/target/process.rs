@@ -4,11 +4,14 @@ use std::{
     fs::File,
     os::fd::{AsFd, FromRawFd, OwnedFd},
     path::{Path, PathBuf},
+    rc::Rc,
 };
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::{AddressSpace, Mappings, ModuleFile, TargetError, ThreadFacts, files, residency::PageMap, threads};
+use super::{
+    AddressSpace, Mappings, ModuleFile, TargetError, ThreadFacts, files, residency::PageMap, space::Touched, threads,
+};
 
 /// What changes when a process calls exec: its stack and its program's place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +27,7 @@ pub struct Process {
     exe: PathBuf,
     image: Image,
     proc: procfs::process::Process,
+    touched: Option<Touched>,
 }
 
 impl Process {
@@ -38,7 +42,12 @@ impl Process {
             Err(error) => return Err(TargetError::from_proc(pid, "the executable's name", error)),
         };
         let image = image(&proc).map_err(|error| TargetError::from_proc(pid, "its state", error))?;
-        Ok(Self { pid, pidfd, exe, image, proc })
+        Ok(Self { pid, pidfd, exe, image, proc, touched: None })
+    }
+
+    /// From now on notes which pages are read, in any view of its memory.
+    pub(super) fn note_touched(&mut self) -> Touched {
+        Rc::clone(self.touched.get_or_insert_default())
     }
 
     /// The pid that it was opened by.
@@ -83,7 +92,7 @@ impl Process {
             Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => None,
             Err(error) => return Err(TargetError::from_io(self.pid, "the page map", &error)),
         };
-        Ok(AddressSpace::new(self.pid, mappings, files, PageMap::new(pagemap)))
+        Ok(AddressSpace::live(self.pid, mappings, files, PageMap::new(pagemap), self.touched.clone()))
     }
 
     /// Its threads now.

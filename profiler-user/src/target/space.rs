@@ -1,37 +1,61 @@
-//! The memory of a running process, read without stopping it.
+//! The memory of a process, read without stopping it, or as it was kept.
 
-use std::{cell::RefCell, io::IoSliceMut, ops::Range};
+use std::{cell::RefCell, io::IoSliceMut, ops::Range, rc::Rc, sync::Arc};
 
 use nix::{
     errno::Errno,
     sys::uio::{RemoteIoVec, process_vm_readv},
     unistd::Pid,
 };
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
-    Mappings, Memory, MemoryError, ModuleFile,
+    Mapping, Mappings, Memory, MemoryError, ModuleFile,
+    image::Image,
     residency::{PAGE, PageMap, Residency},
 };
 
 /// Bytes that one bulk read moves at most: keeps each hold of the target's mmap lock short.
 const BULK: u64 = 1 << 20;
 
-type Page = Box<[u8; PAGE as usize]>;
+/// The bytes of one page.
+pub(super) type Page = Box<[u8; PAGE as usize]>;
+
+/// Addresses of the pages that were read, for those who keep them.
+pub(super) type Touched = Rc<RefCell<FxHashSet<u64>>>;
+
+/// Where pages come from.
+enum Source {
+    Live { pid: Pid, residency: PageMap },
+    Kept(Arc<Image>),
+}
 
 /// One view of a process' memory: pages are read once and kept until [`AddressSpace::refresh`], so that a walk over
 /// them sees each page as it was at one moment.
 pub struct AddressSpace {
-    pid: Pid,
+    source: Source,
     mappings: Mappings,
     files: Vec<ModuleFile>,
-    residency: PageMap,
     pages: RefCell<FxHashMap<u64, Option<Page>>>,
+    touched: Option<Touched>,
 }
 
 impl AddressSpace {
-    pub(super) fn new(pid: i32, mappings: Mappings, files: Vec<ModuleFile>, residency: PageMap) -> Self {
-        Self { pid: Pid::from_raw(pid), mappings, files, residency, pages: RefCell::default() }
+    /// A running process; the pages that are read are noted in `touched`.
+    pub(super) fn live(
+        pid: i32,
+        mappings: Mappings,
+        files: Vec<ModuleFile>,
+        residency: PageMap,
+        touched: Option<Touched>,
+    ) -> Self {
+        let source = Source::Live { pid: Pid::from_raw(pid), residency };
+        Self { source, mappings, files, pages: RefCell::default(), touched }
+    }
+
+    /// A process as it was once.
+    pub(super) fn kept(image: Arc<Image>, mappings: Mappings, files: Vec<ModuleFile>) -> Self {
+        Self { source: Source::Kept(image), mappings, files, pages: RefCell::default(), touched: None }
     }
 
     /// The address space as it was when this view was made.
@@ -42,7 +66,9 @@ impl AddressSpace {
     /// Forgets every page, so that the next reads see the target anew.
     pub fn refresh(&self) {
         self.pages.borrow_mut().clear();
-        self.residency.forget();
+        if let Source::Live { residency, .. } = &self.source {
+            residency.forget();
+        }
     }
 
     /// Forgets the pages of `range` only, so that they are read anew together.
@@ -68,7 +94,14 @@ impl AddressSpace {
     /// Calls `visit` with the address and bytes of every resident stretch of `range`, in bounded pieces, unkept.
     pub fn scan(&self, range: Range<u64>, mut visit: impl FnMut(u64, &[u8])) {
         let mut buf = Vec::new();
-        for run in self.resident_runs(range) {
+        let runs = match &self.source {
+            Source::Live { .. } => self.resident_runs(range),
+            Source::Kept(image) => {
+                image.runs(range).for_each(|run| visit(run.start, image.at(run.start, run.end - run.start)));
+                return;
+            }
+        };
+        for run in runs {
             let mut at = run.start;
             while at < run.end {
                 let length = BULK.min(run.end - at);
@@ -82,16 +115,27 @@ impl AddressSpace {
         }
     }
 
+    /// What the page at `base` has that its file has not: `None` where it is the file's own, or could not be read.
+    pub(super) fn own_page(&self, base: u64) -> Option<Page> {
+        let page = self.load(base).ok().flatten()?;
+        let from_file = self.mappings.at(base).and_then(|mapping| self.file_page(mapping, base));
+        (from_file.as_ref() != Some(&page)).then_some(page)
+    }
+
     /// The stretches of `range` whose pages are in memory.
     fn resident_runs(&self, range: Range<u64>) -> impl Iterator<Item = Range<u64>> + '_ {
+        let resident = move |at| match &self.source {
+            Source::Live { residency, .. } => residency.at(at) == Some(Residency::Present),
+            Source::Kept(image) => !image.at(at, 1).is_empty(),
+        };
         let mut at = range.start;
         std::iter::from_fn(move || {
             let page_end = |at: u64| (at / PAGE + 1).saturating_mul(PAGE);
-            while at < range.end && self.residency.at(at) != Some(Residency::Present) {
+            while at < range.end && !resident(at) {
                 at = page_end(at);
             }
             let start = at;
-            while at < range.end && self.residency.at(at) == Some(Residency::Present) {
+            while at < range.end && resident(at) {
                 at = page_end(at);
             }
             (start < range.end).then(|| start..at.min(range.end))
@@ -100,8 +144,16 @@ impl AddressSpace {
 
     fn read_remote(&self, address: u64, buf: &mut [u8]) -> Result<(), MemoryError> {
         let want = buf.len();
+        let pid = match &self.source {
+            Source::Live { pid, .. } => *pid,
+            Source::Kept(image) => {
+                let bytes = image.at(address, want as u64);
+                buf[..bytes.len()].copy_from_slice(bytes);
+                return if bytes.len() == want { Ok(()) } else { Err(MemoryError::Unmapped(address)) };
+            }
+        };
         let remote = [RemoteIoVec { base: address as usize, len: want }];
-        match process_vm_readv(self.pid, &mut [IoSliceMut::new(buf)], &remote) {
+        match process_vm_readv(pid, &mut [IoSliceMut::new(buf)], &remote) {
             Ok(got) if got == want => Ok(()),
             Err(Errno::ESRCH) => Err(MemoryError::Gone),
             Err(Errno::EPERM) => Err(MemoryError::Denied),
@@ -113,27 +165,42 @@ impl AddressSpace {
         let Some(mapping) = self.mappings.at(base).filter(|mapping| mapping.read) else {
             return Ok(None);
         };
-        let mut page: Page = Box::new([0; PAGE as usize]);
-        let from_file = |page: &mut Page| {
-            let bytes = self.files.iter().find_map(|file| file.page(mapping, base))?;
-            page[..bytes.len()].copy_from_slice(bytes);
-            Some(())
-        };
         // Code is its file's: in memory it may carry breakpoints, our own uprobes' among them.
-        if mapping.execute && !mapping.write && mapping.inode != 0 && from_file(&mut page).is_some() {
+        if mapping.execute
+            && !mapping.write
+            && let Some(page) = self.file_page(mapping, base)
+        {
             return Ok(Some(page));
         }
-        match self.residency.at(base) {
+        let mut page: Page = Box::new([0; PAGE as usize]);
+        let residency = match &self.source {
+            Source::Live { residency, .. } => residency.at(base),
+            Source::Kept(image) if !image.at(base, PAGE).is_empty() => Some(Residency::Present),
+            // Whoever keeps memory leaves out what a file has.
+            Source::Kept(_) => return Ok(self.file_page(mapping, base)),
+        };
+        match residency {
             Some(Residency::Present) => match self.read_remote(base, &mut page[..]) {
                 Ok(()) => Ok(Some(page)),
                 Err(MemoryError::Unmapped(_)) => Ok(None),
                 Err(other) => Err(other),
             },
             // Never touched since it was mapped: the file's bytes, or zeros.
-            Some(Residency::Absent) if mapping.inode != 0 => Ok(from_file(&mut page).map(|()| page)),
-            Some(Residency::Absent) if mapping.inode == 0 && mapping.write && !mapping.shared => Ok(Some(page)),
+            Some(Residency::Absent) if mapping.inode != 0 => Ok(self.file_page(mapping, base)),
+            Some(Residency::Absent) if mapping.write && !mapping.shared => Ok(Some(page)),
             _ => Ok(None),
         }
+    }
+
+    /// The page at `base` as the file of `mapping` has it.
+    fn file_page(&self, mapping: &Mapping, base: u64) -> Option<Page> {
+        if mapping.inode == 0 {
+            return None;
+        }
+        let bytes = self.files.iter().find_map(|file| file.page(mapping, base))?;
+        let mut page: Page = Box::new([0; PAGE as usize]);
+        page[..bytes.len()].copy_from_slice(bytes);
+        Some(page)
     }
 }
 
@@ -146,7 +213,13 @@ impl Memory for AddressSpace {
             let base = at & !(PAGE - 1);
             let page = match pages.entry(base) {
                 std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
-                std::collections::hash_map::Entry::Vacant(entry) => entry.insert(self.load(base)?),
+                std::collections::hash_map::Entry::Vacant(entry) => {
+                    let page = self.load(base)?;
+                    if let (Some(touched), Some(_)) = (&self.touched, &page) {
+                        touched.borrow_mut().insert(base);
+                    }
+                    entry.insert(page)
+                }
             };
             let bytes = page.as_ref().ok_or(MemoryError::Unmapped(at))?;
             let from = (at - base) as usize;
@@ -175,6 +248,13 @@ mod tests {
         (process, memory)
     }
 
+    fn residency(memory: &AddressSpace, at: u64) -> Option<Residency> {
+        match &memory.source {
+            Source::Live { residency, .. } => residency.at(at),
+            Source::Kept(_) => None,
+        }
+    }
+
     #[test]
     fn reads_what_is_there() {
         let words: Vec<u64> = (0..4096).collect();
@@ -192,7 +272,7 @@ mod tests {
         let (_, memory) = this_process();
         assert_eq!(memory.read_u64(at), Ok(0));
         memory.refresh();
-        assert_eq!(memory.residency.at(at), Some(Residency::Absent));
+        assert_eq!(residency(&memory, at), Some(Residency::Absent));
     }
 
     #[test]

@@ -2,10 +2,12 @@
 
 use procfs::process::Syscall as ProcSyscall;
 
-use super::{Mapping, Mappings, Memory};
+use serde::{Deserialize, Serialize};
+
+use super::{Mapping, Mappings, Memory, UserRegisters};
 
 /// Whether a thread runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RunState {
     /// On CPU or ready to be.
     Running,
@@ -18,7 +20,7 @@ pub enum RunState {
 }
 
 /// What `/proc/PID/task/TID/syscall` tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SyscallState {
     /// On CPU: nothing to tell.
     Running,
@@ -45,7 +47,7 @@ pub enum SyscallState {
 }
 
 /// One thread, as procfs shows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ThreadFacts {
     /// Thread id as gordian sees it.
     pub tid: i32,
@@ -55,6 +57,8 @@ pub struct ThreadFacts {
     pub state: RunState,
     /// The system call it is in.
     pub syscall: SyscallState,
+    /// Its registers, where it was kept with them; procfs does not tell.
+    pub registers: Option<UserRegisters>,
 }
 
 impl ThreadFacts {
@@ -88,7 +92,7 @@ pub(super) fn list(process: &procfs::process::Process) -> procfs::ProcResult<Vec
             'T' | 't' => RunState::Stopped,
             _ => RunState::Other,
         };
-        Some(ThreadFacts { tid: task.tid, name: stat.comm, state, syscall })
+        Some(ThreadFacts { tid: task.tid, name: stat.comm, state, syscall, registers: None })
     });
     Ok(threads.collect())
 }

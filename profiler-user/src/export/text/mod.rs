@@ -1,5 +1,6 @@
 //! Text for people, at a terminal or in a log.
 
+mod capture;
 mod finding;
 mod ps;
 mod remedy;
@@ -7,6 +8,7 @@ mod resource;
 mod stack;
 mod tasks;
 
+pub use capture::captured;
 pub use finding::{ended, finding, verdict};
 pub use ps::candidates;
 pub use tasks::{groups, header, tasks, unread};

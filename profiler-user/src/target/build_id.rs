@@ -1,0 +1,23 @@
+//! The linker's note of what was built: the same bytes in a file and in memory.
+
+use object::{
+    Endianness,
+    elf::{FileHeader64, NT_GNU_BUILD_ID},
+    read::elf::{FileHeader as _, ProgramHeader as _},
+};
+
+/// The build-id of the ELF file that `bytes` begin; `None` where they hold none.
+pub(super) fn build_id(bytes: &[u8]) -> Option<Vec<u8>> {
+    let header = FileHeader64::<Endianness>::parse(bytes).ok()?;
+    let endian = header.endian().ok()?;
+    let mut segments = header.program_headers(endian, bytes).ok()?.iter();
+    segments.find_map(|segment| {
+        let mut notes = segment.notes(endian, bytes).ok()??;
+        while let Ok(Some(note)) = notes.next() {
+            if note.name() == b"GNU" && note.n_type(endian) == NT_GNU_BUILD_ID {
+                return Some(note.desc().to_vec());
+            }
+        }
+        None
+    })
+}
