@@ -230,3 +230,90 @@ fn word(bytes: &[u8], at: usize) -> Option<u64> {
 fn word32(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..)?.first_chunk().map(|word| u32::from_le_bytes(*word))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+    use crate::target::Stored;
+
+    /// A core of one thread, in a system call, with one page of memory of one mapped file.
+    fn sample() -> Vec<u8> {
+        let note = |kind: NoteType, desc: &[u8]| {
+            let mut bytes = Vec::new();
+            for number in [5, desc.len() as u32, kind.0] {
+                bytes.extend(number.to_le_bytes());
+            }
+            bytes.extend(b"CORE\0\0\0\0");
+            bytes.extend(desc);
+            bytes.resize(bytes.len().next_multiple_of(4), 0);
+            bytes
+        };
+        let mut status = vec![0; 336];
+        status[32..36].copy_from_slice(&77u32.to_le_bytes());
+        for (index, value) in [(15, 202u64), (16, 0x1234), (19, 0x1100), (21, 0x7000)] {
+            status[112 + index * 8..][..8].copy_from_slice(&value.to_le_bytes());
+        }
+        let mut files: Vec<u8> = [1u64, 4096, 0x1000, 0x2000, 0].iter().flat_map(|word| word.to_le_bytes()).collect();
+        files.extend(b"/srv/ledger\0");
+        let notes = [note(NT_PRSTATUS, &status), note(NT_FILE, &files)].concat();
+        let notes_at = 64 + 2 * 56u64;
+        let load_at = (notes_at + notes.len() as u64).next_multiple_of(4096);
+        let mut bytes = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x04\0\x3e\0\x01\0\0\0".to_vec();
+        for word in [0u64, 64, 0] {
+            bytes.extend(word.to_le_bytes());
+        }
+        bytes.extend([0, 0, 0, 0, 64, 0, 56, 0, 2, 0, 0, 0, 0, 0, 0, 0]);
+        let segments = [(4u32, 4u32, notes_at, 0u64, notes.len() as u64, 0u64), (1, 5, load_at, 0x1000, 4096, 4096)];
+        for (kind, flags, offset, address, kept, length) in segments {
+            bytes.extend(kind.to_le_bytes());
+            bytes.extend(flags.to_le_bytes());
+            for word in [offset, address, 0, kept, length, 4] {
+                bytes.extend(word.to_le_bytes());
+            }
+        }
+        bytes.extend(notes);
+        bytes.resize(load_at as usize, 0);
+        bytes.resize(load_at as usize + 4096, 9);
+        bytes
+    }
+
+    fn read_bytes(bytes: &[u8]) -> Result<Contents, String> {
+        let mut file = tempfile::tempfile().expect("a temporary file");
+        file.write_all(bytes).expect("room for it");
+        // SAFETY: the file is ours alone and stays as it is.
+        read(&Arc::new(unsafe { Mmap::map(&file) }.expect("it is not empty")))
+    }
+
+    #[test]
+    fn threads_memory_and_files_are_read() {
+        let contents = read_bytes(&sample()).expect("a core file");
+        assert_eq!((contents.pid, contents.exe.to_str()), (77, Some("/srv/ledger")));
+        let moment = &contents.moments[0];
+        assert_eq!(moment.image.at(0x1ffe, 9), [9, 9]);
+        let [thread] = &moment.threads[..] else { panic!("one thread") };
+        assert_eq!(thread.stack(), Some((0x1100, 0x1234)));
+        assert!(matches!(thread.syscall, SyscallState::InSyscall { number: 202, .. }));
+        assert_eq!(thread.registers.map(|registers| (registers.general[7], registers.fs_base)), Some((0x1100, 0x7000)));
+        assert_eq!(moment.mappings.at(0x1000).and_then(|mapping| mapping.label.as_deref()), Some("stack"));
+    }
+
+    /// Whatever a damaged file leads to, it is no panic.
+    #[test]
+    fn damaged_files_are_errors_or_less() {
+        let good = sample();
+        for length in (1..good.len()).step_by(7) {
+            let _ = read_bytes(&good[..length]);
+        }
+        for at in 0..4096.min(good.len()) {
+            for value in [0, 0x7f, 0xff] {
+                let mut bad = good.clone();
+                bad[at] = value;
+                let _ = read_bytes(&bad);
+            }
+        }
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        assert!(!Stored::is_one(&folder.path().join("none")));
+    }
+}
