@@ -10,11 +10,12 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 /// The fixtures that the end-to-end tests start: profile, as in `tests/fixtures/Cargo.toml`, and programs.
-pub(crate) const TESTED_FIXTURES: [(&str, Fixtures); 4] = [
+pub(crate) const TESTED_FIXTURES: [(&str, Fixtures); 5] = [
     ("release", Fixtures::All),
     ("debuginfo", Fixtures::All),
     ("stripped", Fixtures::One("deadlock")),
     ("fatlto", Fixtures::One("deadlock")),
+    ("fatlto", Fixtures::One("locks")),
 ];
 
 /// Which fixtures to build.
