@@ -7,6 +7,7 @@ pub mod command;
 pub mod debuginfo;
 pub mod dryrun;
 pub mod export;
+pub mod locks;
 pub mod model;
 pub mod probe;
 pub mod profile;

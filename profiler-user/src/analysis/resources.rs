@@ -183,7 +183,7 @@ impl ResourceNode<'_> {
 
     /// Whether one holder excludes every other, so that of two that were found one must be wrong.
     pub(super) fn exclusive(&self) -> bool {
-        self.key.kind != ResourceKind::StdRwLock
+        !matches!(self.key.kind, ResourceKind::StdRwLock | ResourceKind::ParkingLotRwLock)
     }
 }
 

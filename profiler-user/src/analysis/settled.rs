@@ -43,7 +43,10 @@ fn same_task(now: &Task, old: &Task) -> bool {
 }
 
 fn same_thread(now: &Thread, old: &Thread) -> bool {
-    now.activity == old.activity
+    // A thread that waits for a lock does not run: one that has run has had the lock, and may have had others.
+    let slept_on = now.wait.is_none() || now.switches == old.switches;
+    slept_on
+        && now.activity == old.activity
         && now.syscall == old.syscall
         && same_holds(&now.holds, &old.holds)
         && same_optional_wait(now.wait.as_ref(), old.wait.as_ref())

@@ -42,6 +42,7 @@ pub(super) fn run(tasks: &Tasks, runtime: &Handle, output: Output) -> anyhow::Re
         page.blank();
         page.line("none of its tasks is of the kind that was asked for");
     }
+    text::threads(&mut page, &view.snapshot);
     page.blank();
     text::unread(&mut page, &view);
     let text = if tasks.json { json::object(&document)? + "\n" } else { page.into_text() };

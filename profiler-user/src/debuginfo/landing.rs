@@ -10,9 +10,28 @@ const OMIT: u8 = 0xff;
 /// `DW_EH_PE_uleb128`.
 const ULEB128: u8 = 0x01;
 
+/// What unwinding would run of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Landing {
+    /// The code at this address.
+    Pad(u64),
+    /// Nothing: there is nothing to drop.
+    Nothing,
+    /// Nothing, for any call of the function: it never owns anything, or was built to abort instead of unwinding, or none
+    /// of its calls unwinds.
+    NoArea,
+    /// The call is known not to unwind, or the function's data area is not understood: what the frame owns is not
+    /// written down.
+    Unwritten,
+}
+
 /// The landing pad for the call that contains `address`, in a function that starts at `function` and has the data area
-/// `area`. `None` where unwinding through that call runs no code of this frame, or where the area is not understood.
-pub(super) fn pad(area: &[u8], function: u64, address: u64) -> Option<u64> {
+/// `area`.
+pub(super) fn pad(area: &[u8], function: u64, address: u64) -> Landing {
+    find(area, function, address).unwrap_or(Landing::Unwritten)
+}
+
+fn find(area: &[u8], function: u64, address: u64) -> Option<Landing> {
     let mut reader = EndianSlice::new(area, LittleEndian);
     // A start of its own is only written by compilers that split functions; its encoding is not read.
     if reader.read_u8().ok()? != OMIT {
@@ -31,7 +50,8 @@ pub(super) fn pad(area: &[u8], function: u64, address: u64) -> Option<u64> {
         let (start, length) = (sites.read_uleb128().ok()?, sites.read_uleb128().ok()?);
         let (pad, _action) = (sites.read_uleb128().ok()?, sites.read_uleb128().ok()?);
         if (start..start.saturating_add(length)).contains(&offset) {
-            return (pad != 0).then(|| function.checked_add(pad)).flatten();
+            // A call that may unwind and has nothing to drop has an entry, one that cannot unwind has none.
+            return if pad == 0 { Some(Landing::Nothing) } else { function.checked_add(pad).map(Landing::Pad) };
         }
     }
     None
@@ -46,9 +66,9 @@ mod tests {
 
     #[test]
     fn a_call_finds_its_pad() {
-        assert_eq!(pad(AREA, 0x1000, 0x1015), Some(0x1080));
-        assert_eq!(pad(AREA, 0x1000, 0x1022), None, "a call without a pad");
-        assert_eq!(pad(AREA, 0x1000, 0x1030), None, "outside of all sites");
+        assert_eq!(pad(AREA, 0x1000, 0x1015), Landing::Pad(0x1080));
+        assert_eq!(pad(AREA, 0x1000, 0x1022), Landing::Nothing, "a call without a pad");
+        assert_eq!(pad(AREA, 0x1000, 0x1030), Landing::Unwritten, "outside of all sites");
     }
 
     #[test]
@@ -56,7 +76,7 @@ mod tests {
         for end in 0..AREA.len() {
             // Whatever is left, the answer is a value.
             let found = pad(&AREA[..end], 0x1000, 0x1015);
-            assert!(found.is_none() || found == Some(0x1080));
+            assert!(found == Landing::Unwritten || found == Landing::Pad(0x1080));
         }
     }
 }

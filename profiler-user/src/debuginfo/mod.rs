@@ -11,6 +11,7 @@ mod bytes;
 mod dwarf;
 mod elf;
 mod error;
+mod frame_pointer;
 mod functions;
 #[cfg(test)]
 mod hostile_tests;
@@ -32,6 +33,7 @@ pub use bytes::Bytes;
 pub use elf::{Section, TlsSegment};
 pub use error::DebugInfoError;
 pub use functions::Subprogram;
+pub use landing::Landing;
 pub use lines::SourceFrame;
 pub use module::{Module, Quality};
 pub use registers::{FrameRegisters, RegisterUnwinder};

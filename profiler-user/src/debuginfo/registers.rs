@@ -9,7 +9,10 @@ use gimli::{
     Register, RegisterRule, UnwindContext, UnwindSection,
 };
 
-use super::{Bytes, Module, landing};
+use super::{
+    Bytes, Module, frame_pointer,
+    landing::{self, Landing},
+};
 
 /// Registers of one frame, by DWARF number (System V ABI for x86-64, figure 3.36): rax rdx rcx rbx rsi rdi rbp rsp r8–r15.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -116,17 +119,69 @@ impl RegisterUnwinder {
         frames
     }
 
+    /// The same frame with the frame pointer, where that is not known and follows from the stack and the code: see
+    /// [`frame_pointer`].
+    pub fn with_frame_pointer(
+        &self,
+        modules: &[Module],
+        innermost: FrameRegisters,
+        read: &mut dyn FnMut(u64) -> Option<u64>,
+    ) -> FrameRegisters {
+        let mut frame = innermost;
+        if frame.bp().is_some() {
+            return frame;
+        }
+        let frames = self.unwind(modules, frame, read);
+        // Every function from the innermost up to the one that stopped the walk has left the register alone.
+        let untouched = frames.iter().enumerate().all(|(index, frame)| {
+            let lookup = frame.ip - u64::from(index > 0);
+            index + 1 == frames.len() || !self.saves_frame_pointer(modules, lookup)
+        });
+        let stopped = frames.last().filter(|_| untouched);
+        frame.values[RBP] = stopped.and_then(|last| {
+            let lookup = last.ip - u64::from(frames.len() > 1);
+            let function = self.function_start(modules, lookup)?;
+            frame_pointer::of(modules, function, last.sp()?, read)
+        });
+        frame
+    }
+
+    fn function_start(&self, modules: &[Module], address: u64) -> Option<u64> {
+        let tables = self.tables.iter().find(|tables| modules[tables.module].contains(address))?;
+        let section = EhFrame::new(tables.frame.as_ref(), LittleEndian);
+        Some(tables.description(&section, address)?.initial_address())
+    }
+
+    /// Whether the function at `address` has stored the frame pointer register there, to use it itself.
+    fn saves_frame_pointer(&self, modules: &[Module], address: u64) -> bool {
+        let saves = || {
+            let tables = self.tables.iter().find(|tables| modules[tables.module].contains(address))?;
+            let section = EhFrame::new(tables.frame.as_ref(), LittleEndian);
+            let fde = tables.description(&section, address)?;
+            let mut context = UnwindContext::new();
+            let row = fde.unwind_info_for_address(&section, &tables.bases, &mut context, address).ok()?;
+            let rule = row.register(Register(RBP as u16));
+            Some(!matches!(rule, None | Some(RegisterRule::SameValue | RegisterRule::Undefined)))
+        };
+        saves().unwrap_or(true)
+    }
+
     /// The landing pad for the call that returns to `return_address`: the code that would drop what its frame owns.
-    pub fn landing_pad(&self, modules: &[Module], return_address: u64) -> Option<u64> {
+    pub fn landing_pad(&self, modules: &[Module], return_address: u64) -> Landing {
+        self.find_landing_pad(modules, return_address).unwrap_or(Landing::Unwritten)
+    }
+
+    fn find_landing_pad(&self, modules: &[Module], return_address: u64) -> Option<Landing> {
         let call = return_address.checked_sub(1)?;
         let tables = self.tables.iter().find(|tables| modules[tables.module].contains(call))?;
         let section = EhFrame::new(tables.frame.as_ref(), LittleEndian);
         let fde = tables.description(&section, call)?;
-        let gimli::Pointer::Direct(area) = fde.lsda()? else { return None };
+        let Some(area) = fde.lsda() else { return Some(Landing::NoArea) };
+        let gimli::Pointer::Direct(area) = area else { return None };
         let except = modules[tables.module].section(".gcc_except_table")?;
         let bytes: &[u8] = except.bytes.as_ref();
         let from = usize::try_from(area.checked_sub(except.address)?).ok()?;
-        landing::pad(bytes.get(from..)?, fde.initial_address(), call)
+        Some(landing::pad(bytes.get(from..)?, fde.initial_address(), call))
     }
 
     fn caller(
@@ -139,12 +194,7 @@ impl RegisterUnwinder {
         let tables = self.tables.iter().find(|tables| modules[tables.module].contains(lookup))?;
         let section = EhFrame::new(tables.frame.as_ref(), LittleEndian);
         let mut context = UnwindContext::new();
-        let fde = match tables.header.as_ref().and_then(|header| parse_header(header, &tables.bases)) {
-            Some(header) => {
-                header.table()?.fde_for_address(&section, &tables.bases, lookup, EhFrame::cie_from_offset).ok()?
-            }
-            None => section.fde_for_address(&tables.bases, lookup, EhFrame::cie_from_offset).ok()?,
-        };
+        let fde = tables.description(&section, lookup)?;
         let row = fde.unwind_info_for_address(&section, &tables.bases, &mut context, lookup).ok()?;
         let cfa = match row.cfa() {
             CfaRule::RegisterAndOffset { register, offset } => {

@@ -43,8 +43,12 @@ pub enum ResourceKind {
     StdMutex,
     /// `std::sync::RwLock`
     StdRwLock,
-    /// `parking_lot::Mutex` and its relatives.
+    /// `std::sync::Once`, and what is made of it: `OnceLock`, `LazyLock`.
+    StdOnce,
+    /// `parking_lot::Mutex`
     ParkingLot,
+    /// `parking_lot::RwLock`
+    ParkingLotRwLock,
     /// `pthread_mutex_t`
     PthreadMutex,
     /// A futex whose object is unknown.
@@ -61,7 +65,15 @@ impl ResourceKind {
 
     /// Whether a thread (not a task) waits for it.
     pub fn is_thread_lock(&self) -> bool {
-        matches!(self, Self::StdMutex | Self::StdRwLock | Self::ParkingLot | Self::PthreadMutex)
+        matches!(
+            self,
+            Self::StdMutex
+                | Self::StdRwLock
+                | Self::StdOnce
+                | Self::ParkingLot
+                | Self::ParkingLotRwLock
+                | Self::PthreadMutex
+        )
     }
 }
 
@@ -86,7 +98,9 @@ impl fmt::Display for ResourceKind {
             Self::Yield => "yield_now",
             Self::StdMutex => "std::sync::Mutex",
             Self::StdRwLock => "std::sync::RwLock",
+            Self::StdOnce => "std::sync::Once",
             Self::ParkingLot => "parking_lot::Mutex",
+            Self::ParkingLotRwLock => "parking_lot::RwLock",
             Self::PthreadMutex => "pthread_mutex_t",
             Self::Futex => "futex",
             Self::Other(name) => name,

@@ -58,9 +58,11 @@ pub struct Thread {
     pub syscall: Option<Syscall>,
     /// Its stack pointer, where it is blocked: the same in two reads, the same block.
     pub stack_pointer: Option<u64>,
+    /// How often it has gone to sleep so far: the same in two reads, and it slept in between. `None` where it was not read.
+    pub switches: Option<u64>,
     /// Its stack, root first; empty where it was not read.
     pub frames: Vec<Frame>,
-    /// A lock it waits for.
+    /// A lock it waits for, or the end of a thread.
     pub wait: Option<Wait>,
     /// Locks that its frames hold.
     pub holds: Vec<Hold>,

@@ -10,7 +10,7 @@ use rustc_hash::FxHashMap;
 
 use super::{AttachError, stacks::Stacks};
 use crate::{
-    debuginfo::{Bytes, FrameRegisters, Module, Quality},
+    debuginfo::{Bytes, FrameRegisters, Module, Quality, RegisterUnwinder},
     model::{Frame, Snapshot, Target},
     probe::Sample,
     runtime::{Runtime, ThreadContext, ThreadRegisters, World, tokio::Tokio},
@@ -29,6 +29,7 @@ pub(super) struct Inspector {
     modules: Vec<Module>,
     runtimes: Vec<Box<dyn Runtime>>,
     stacks: Stacks,
+    unwinder: RegisterUnwinder,
     missing: Vec<String>,
 }
 
@@ -75,8 +76,9 @@ impl Inspector {
             process.check()?;
             return Err(no_runtime(&process, &modules));
         }
-        let stacks = Stacks::new(&modules);
-        Ok(Self { subject: process, opened: Instant::now(), files, modules, runtimes, stacks, missing })
+        let (stacks, unwinder) = (Stacks::new(&modules), RegisterUnwinder::new(&modules));
+        let opened = Instant::now();
+        Ok(Self { subject: process, opened, files, modules, runtimes, stacks, unwinder, missing })
     }
 
     /// Whether the process still runs the program that was opened.
@@ -163,7 +165,10 @@ impl Inspector {
                 });
                 let at = known.or_else(|| kept_registers(&facts)).or_else(|| {
                     let (sp, ip) = facts.stack()?;
-                    Some(ThreadRegisters { tid: facts.tid, frame: FrameRegisters::at(ip, sp), fs_base: None })
+                    let mut read = |address: u64| memory.read_u64(address).ok();
+                    let frame = FrameRegisters::at(ip, sp);
+                    let frame = self.unwinder.with_frame_pointer(&self.modules, frame, &mut read);
+                    Some(ThreadRegisters { tid: facts.tid, frame, fs_base: None })
                 });
                 let frames = at.map(|at| self.stacks.frames(&self.modules, &memory, &at)).unwrap_or_default();
                 (facts, at, frames)

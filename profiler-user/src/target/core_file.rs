@@ -220,7 +220,9 @@ fn thread(desc: &[u8], name: &str) -> Option<ThreadFacts> {
         SyscallState::Blocked { sp, pc: ip }
     };
     let state = if number >= 0 { RunState::Sleeping } else { RunState::Running };
-    Some(ThreadFacts { tid, name: name.to_owned(), state, syscall, registers: Some(registers) })
+    let registers = Some(registers);
+    // The kernel writes ids as the process itself knows them.
+    Some(ThreadFacts { tid, own_tid: Some(tid), name: name.to_owned(), state, syscall, switches: None, registers })
 }
 
 fn word(bytes: &[u8], at: usize) -> Option<u64> {

@@ -51,12 +51,16 @@ pub enum SyscallState {
 pub struct ThreadFacts {
     /// Thread id as gordian sees it.
     pub tid: i32,
+    /// Thread id in the target's own pid namespace; `None` where the kernel did not say.
+    pub own_tid: Option<i32>,
     /// `comm`.
     pub name: String,
     /// Whether it runs.
     pub state: RunState,
     /// The system call it is in.
     pub syscall: SyscallState,
+    /// Times it went to sleep, counted after `syscall` was read; `None` where the kernel did not say.
+    pub switches: Option<u64>,
     /// Its registers, where it was kept with them; procfs does not tell.
     pub registers: Option<UserRegisters>,
 }
@@ -92,9 +96,18 @@ pub(super) fn list(process: &procfs::process::Process) -> procfs::ProcResult<Vec
             'T' | 't' => RunState::Stopped,
             _ => RunState::Other,
         };
-        Some(ThreadFacts { tid: task.tid, name: stat.comm, state, syscall, registers: None })
+        let status = std::fs::read_to_string(format!("/proc/{}/task/{}/status", process.pid(), task.tid));
+        let status = status.unwrap_or_default();
+        let own_tid = field(&status, "NSpid:").and_then(|ids| ids.split_whitespace().last()?.parse().ok());
+        let switches = field(&status, "voluntary_ctxt_switches:").and_then(|count| count.trim().parse().ok());
+        Some(ThreadFacts { tid: task.tid, own_tid, name: stat.comm, state, syscall, switches, registers: None })
     });
     Ok(threads.collect())
+}
+
+/// What stands behind `name` on the line that begins with it.
+fn field<'s>(status: &'s str, name: &str) -> Option<&'s str> {
+    status.lines().find_map(|line| line.strip_prefix(name))
 }
 
 /// The thread pointer (`fs` base) of the thread whose stack pointer is `sp`, without stopping it.

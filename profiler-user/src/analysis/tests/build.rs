@@ -89,6 +89,7 @@ pub(crate) fn worker(tid: i32, activity: ThreadActivity) -> Thread {
         activity,
         syscall: None,
         stack_pointer: None,
+        switches: None,
         frames: Vec::new(),
         wait: None,
         holds: Vec::new(),

@@ -1,6 +1,7 @@
 //! Threads in the graph: locks that block a thread, workers that nobody frees, roots of `block_on`, drivers.
 
 use super::build::*;
+use crate::analysis::{Thresholds, analyse};
 use crate::model::{
     Certainty, FindingKind, Fork, HoldHow, PartyId, Resource, ResourceKey, ResourceKind, Snapshot, Syscall, Task,
     TaskState, Thread, ThreadActivity, ThreadRole, Wait, WaitMode,
@@ -72,6 +73,22 @@ fn two_threads_lock_in_opposite_order() {
         "thread 100 (tokio-runtime-w) locks std::sync::Mutex 0x50 while thread 101 (tokio-runtime-w), which holds it, \
          waits for std::sync::Mutex 0x60 that thread 100 holds"
     );
+}
+
+#[test]
+fn a_thread_that_has_run_between_two_reads_has_had_its_lock() {
+    let thread = |tid, wants, holds| Thread {
+        role: ThreadRole::Plain,
+        activity: ThreadActivity::Blocked,
+        holds: vec![guard(std_mutex(holds))],
+        switches: Some(5),
+        ..stuck_worker(tid, 1, wants)
+    };
+    let earlier = process_with(vec![thread(200, 0x50, 0x60), thread(201, 0x60, 0x50)], vec![], vec![]);
+    assert_eq!(only(&earlier).certainty, Certainty::Proved);
+    let mut now = earlier.clone();
+    now.threads[1].switches = Some(6);
+    assert_eq!(analyse(&now, Some(&earlier), &[], &Thresholds::default()), []);
 }
 
 #[test]

@@ -4,11 +4,11 @@ use serde::Serialize;
 
 use super::{
     FindingJson, GroupJson, SCHEMA, TaskJson,
-    task::{Address, Shown},
+    task::{Address, BlockedThreadJson, Shown},
 };
 use crate::{
     export::group::Group,
-    model::{Coverage, Finding, LostCounts, Runtime, Snapshot, Task},
+    model::{Coverage, Finding, LostCounts, Runtime, Snapshot, Task, Thread},
     session::{ProbeState, View},
 };
 
@@ -30,6 +30,9 @@ pub struct Document<'a> {
     tasks: Option<Vec<TaskJson<'a>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     groups: Option<Vec<GroupJson<'a>>>,
+    /// With `tasks` and `groups`: the threads that wait for one another, and those that hold something.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    threads: Option<Vec<BlockedThreadJson<'a>>>,
 }
 
 #[derive(Serialize)]
@@ -86,6 +89,7 @@ impl<'a> Document<'a> {
             findings: None,
             tasks: None,
             groups: None,
+            threads: None,
         }
     }
 
@@ -97,12 +101,14 @@ impl<'a> Document<'a> {
 
     /// `tasks --all`.
     pub fn tasks(view: &'a View, tasks: impl IntoIterator<Item = &'a Task>) -> Self {
-        Self { tasks: Some(tasks.into_iter().map(Into::into).collect()), ..Self::new(view) }
+        let (tasks, threads) = (tasks.into_iter().map(Into::into).collect(), threads(&view.snapshot));
+        Self { tasks: Some(tasks), threads: Some(threads), ..Self::new(view) }
     }
 
     /// `tasks`.
     pub fn groups(view: &'a View, groups: &[Group<'a>]) -> Self {
-        Self { groups: Some(groups.iter().map(Into::into).collect()), ..Self::new(view) }
+        let (groups, threads) = (groups.iter().map(Into::into).collect(), threads(&view.snapshot));
+        Self { groups: Some(groups), threads: Some(threads), ..Self::new(view) }
     }
 }
 
@@ -147,6 +153,11 @@ fn missing(view: &View) -> Vec<&str> {
         }
     }
     all
+}
+
+fn threads(snapshot: &Snapshot) -> Vec<BlockedThreadJson<'_>> {
+    let telling = |thread: &&Thread| thread.wait.is_some() || !thread.holds.is_empty();
+    snapshot.threads.iter().filter(telling).map(Into::into).collect()
 }
 
 fn target(snapshot: &Snapshot) -> TargetJson<'_> {

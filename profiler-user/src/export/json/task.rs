@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer};
 
 use crate::{
     export::group::Group,
-    model::{Fork, Frame, Hold, PartyId, ResourceKey, Strand, Task, Wait, WaitMode},
+    model::{Fork, Frame, Hold, PartyId, ResourceKey, Strand, Task, Thread, Wait, WaitMode},
 };
 
 /// An address as `"0x…"`, or null where it could not be read.
@@ -147,6 +147,33 @@ impl<'a> From<&'a Task> for TaskJson<'a> {
             address: Address(task.address),
             incomplete: task.incomplete.as_deref(),
             unstable: task.unstable,
+        }
+    }
+}
+
+/// A thread that waits for another, or that holds something.
+#[derive(Serialize)]
+pub(super) struct BlockedThreadJson<'a> {
+    tid: i32,
+    party: Shown<PartyId>,
+    name: &'a str,
+    wait: Option<WaitJson<'a>>,
+    holds: Vec<HoldJson<'a>>,
+    /// Whether `holds` is everything.
+    holds_known: bool,
+    frames: Vec<FrameJson<'a>>,
+}
+
+impl<'a> From<&'a Thread> for BlockedThreadJson<'a> {
+    fn from(thread: &'a Thread) -> Self {
+        Self {
+            tid: thread.tid,
+            party: Shown(PartyId::Thread { tid: thread.tid }),
+            name: &thread.name,
+            wait: thread.wait.as_ref().map(wait),
+            holds: thread.holds.iter().map(hold).collect(),
+            holds_known: thread.holds_known,
+            frames: thread.frames.iter().map(Into::into).collect(),
         }
     }
 }

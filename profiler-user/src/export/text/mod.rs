@@ -11,7 +11,7 @@ mod tasks;
 pub use capture::captured;
 pub use finding::{ended, finding, verdict};
 pub use ps::candidates;
-pub use tasks::{groups, header, tasks, unread};
+pub use tasks::{groups, header, tasks, threads, unread};
 
 #[cfg(test)]
 mod tests;

@@ -94,6 +94,20 @@ pub fn tasks(page: &mut Page, tasks: &[&Task], hidden: usize) {
     left_out(page, hidden, "task");
 }
 
+/// The threads that wait for one another, and those that hold something.
+pub fn threads(page: &mut Page, snapshot: &Snapshot) {
+    for thread in snapshot.threads.iter().filter(|thread| thread.wait.is_some() || !thread.holds.is_empty()) {
+        page.blank();
+        page.put(Ink::Strong, format_args!("thread {} ({})", thread.tid, thread.name)).end();
+        if let Some(wait) = &thread.wait {
+            page.indent(4).put(Ink::Strong, resource::wait(wait)).end();
+        }
+        for hold in &thread.holds {
+            page.indent(4).add(resource::hold(hold)).end();
+        }
+    }
+}
+
 /// What could not be read or watched, as far as there is any.
 pub fn unread(page: &mut Page, view: &View) {
     let snapshot = &*view.snapshot;

@@ -153,6 +153,10 @@ const ROLES: &[(&str, Role)] = &[
     ("tokio::runtime::task::waker::wake_by_val", Role::Wake),
     ("tokio::runtime::task::waker::wake_by_ref", Role::Wake),
     ("tokio::runtime::task::raw::RawTask::remote_abort", Role::Wake),
+    // The drop of a runtime or LocalSet ends its tasks: what those hold is theirs
+    ("tokio::runtime::task::raw::shutdown", Role::Wake),
+    ("tokio::runtime::runtime::Runtime::drop", Role::Wake),
+    ("tokio::runtime::blocking::pool::BlockingPool::shutdown", Role::Wake),
     ("tokio::runtime::park::wake", Role::Wake),
     ("tokio::runtime::park::wake_by_ref", Role::Wake),
     ("tokio::runtime::park::CachedParkThread::park", Role::Park),
@@ -160,6 +164,10 @@ const ROLES: &[(&str, Role)] = &[
     ("tokio::runtime::scheduler::current_thread::Context::park", Role::Park),
     ("tokio::runtime::scheduler::current_thread::Context::park_yield", Role::Park),
     ("_Unwind_Resume", Role::ResumeUnwinding),
+    // library/std/src/panicking.rs: what catches takes the exception over
+    ("std::panicking::catch_unwind::cleanup", Role::ResumeUnwinding),
+    ("std::panicking::try::cleanup", Role::ResumeUnwinding),
+    ("__rust_panic_cleanup", Role::ResumeUnwinding),
     // tokio/src/runtime/task/raw.rs, harness.rs, core.rs
     ("tokio::runtime::task::raw::try_read_output", Role::Leaf(Leaf::JoinOutput)),
     ("tokio::runtime::task::raw::poll", Role::TaskPoll),

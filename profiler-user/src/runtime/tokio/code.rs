@@ -9,6 +9,7 @@ use super::classify::{self, Leaf, Role, Sink};
 use crate::{
     debuginfo::{Module, SymbolKind, name},
     dryrun::CodeCache,
+    locks,
     model::Frame,
     target::Memory,
 };
@@ -30,6 +31,10 @@ pub(super) struct Code {
     sites: RefCell<FxHashMap<u64, Arc<[SiteFrame]>>>,
     /// `Semaphore::release(&self, permits)`, where it was not inlined away.
     pub(super) release: Option<u64>,
+    /// Whether frames have landing pads that say what they own.
+    pub(super) unwinds: bool,
+    /// Functions of locks made for threads.
+    pub(super) locks: locks::Functions,
     /// Decoded instructions, shared by all dry runs.
     pub(super) cache: CodeCache,
 }
@@ -43,6 +48,8 @@ impl Code {
             externals: FxHashMap::default(),
             sites: RefCell::default(),
             release: None,
+            unwinds: modules.first().is_some_and(locks::unwinds),
+            locks: locks::Functions::default(),
             // Only what belongs to a module is code; a call of a C library function is modelled, never run.
             cache: CodeCache::within(executable),
         };
@@ -66,6 +73,7 @@ impl Code {
                 self.roles.insert(symbol.address, role);
             }
         }
+        self.locks.learn(module);
         // A call that leaves the module goes through a slot; what stands in the slot now is where it goes.
         for (slot, symbol) in module.relocated_slots() {
             if let Ok(address) = memory.read_u64(slot)
@@ -79,6 +87,11 @@ impl Code {
     /// What a call to `address` means.
     pub(super) fn role(&self, address: u64) -> Option<Role> {
         self.roles.get(&address).copied()
+    }
+
+    /// What a call to `address` means to locks made for threads.
+    pub(super) fn lock_role(&self, address: u64) -> Option<locks::Role> {
+        self.locks.role(address, self.external(address))
     }
 
     /// Where tasks begin to wait for each other, and where permits are handed over.

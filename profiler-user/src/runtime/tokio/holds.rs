@@ -1,16 +1,21 @@
 //! The dry run of a task's destructor: what it would give back is what the task holds.
 
+use std::ops::ControlFlow;
+
+use rustc_hash::FxHashSet;
+
 use super::{
     classify::{Role, Sink},
     code::Code,
     heap::Header,
     policy::Policy,
-    poll::{machine_at, stand_at},
+    poll::root_limits,
     vtables::TaskVtable,
 };
 use crate::{
-    debuginfo::FrameRegisters,
-    dryrun::{Action, CallFrame, Hooks, Limits, Machine, Outcome, Reg, Transfer},
+    debuginfo::{FrameRegisters, Module, RegisterUnwinder},
+    dryrun::{Action, Atomic, CallFrame, Hooks, Limits, Machine, Outcome, Reg, Transfer},
+    locks::{self, Contended, Landed, Release, Releases, Unwinding},
     target::Memory,
 };
 
@@ -30,9 +35,11 @@ pub(super) struct Given {
 }
 
 /// What a dry destructor has shown.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Dropped {
     pub(super) given: Vec<Given>,
+    /// Locks made for threads.
+    pub(super) locks: Vec<Release>,
     /// Queued acquires that were dropped.
     pub(super) acquires: Vec<u64>,
     /// Entries of the functions it called, in order: their names tell types. At most [`NAMED`].
@@ -44,86 +51,144 @@ pub(super) struct Dropped {
 /// Calls whose names may tell the type of the future: the outermost ones.
 const NAMED: usize = 8;
 
-/// Drops the task at `header` over a copy-on-write view.
-pub(super) fn run(
-    code: &Code,
-    memory: &dyn Memory,
-    vtable: &TaskVtable,
-    header: &Header,
-    fs_base: u64,
-    is_dealloc: &dyn Fn(u64) -> bool,
-) -> Dropped {
-    let mut machine = Machine::with_code_cache(memory, Limits::default(), &code.cache);
-    machine.set_fs_base(fs_base);
-    let mut hooks = DropHooks::new(code, is_dealloc);
-    let outcome = machine.call(vtable.dealloc, &[header.address], &mut hooks);
-    hooks.finish(&outcome)
+/// What a dry drop needs to know.
+#[derive(Clone, Copy)]
+pub(super) struct Dropping<'c> {
+    pub(super) code: &'c Code,
+    pub(super) memory: &'c dyn Memory,
+    pub(super) fs_base: u64,
+    /// Functions that free the cell of some task.
+    pub(super) deallocs: &'c FxHashSet<u64>,
+    /// Locks that threads wait for.
+    pub(super) contended: &'c Contended,
 }
 
-/// Runs the landing pads at which `pads` stand (frames of one thread, innermost first), as unwinding would: each drops what
-/// its frame owns and hands on to the next.
-pub(super) fn unwind(
-    code: &Code,
-    memory: &dyn Memory,
-    pads: &[FrameRegisters],
-    fs_base: u64,
-    is_dealloc: &dyn Fn(u64) -> bool,
-) -> Dropped {
-    let mut machine = machine_at(code, memory, &[], fs_base);
-    // Each pad is given the exception, which it only hands on, and no catch to go to.
-    let exception = machine.scratch(64);
-    let mut hooks = DropHooks::new(code, is_dealloc);
-    let mut outcome = Outcome::Stopped;
-    for pad in pads {
-        stand_at(&mut machine, std::slice::from_ref(pad));
-        machine.set_reg(Reg::Rax, Some(exception));
-        machine.set_reg(Reg::Rdx, Some(0));
-        hooks.unwound = false;
-        outcome = machine.resume(&mut hooks);
-        if !hooks.unwound {
-            break;
-        }
+impl Dropping<'_> {
+    /// Drops the task at `header` over a copy-on-write view.
+    pub(super) fn task(&self, vtable: &TaskVtable, header: &Header) -> Dropped {
+        let mut machine = Machine::with_code_cache(self.memory, Limits::default(), &self.code.cache);
+        machine.set_fs_base(self.fs_base);
+        let mut hooks = DropHooks::new(self, false);
+        let outcome = machine.call(vtable.dealloc, &[header.address], &mut hooks);
+        hooks.finish(incomplete(&outcome))
     }
-    hooks.finish(&outcome)
+
+    /// Runs the landing pads of `frames` (of one thread, innermost first), as unwinding would, up to one that is not run to
+    /// its end. `None` where none of them has one.
+    pub(super) fn frames(
+        &self,
+        unwinder: &RegisterUnwinder,
+        modules: &[Module],
+        frames: &[FrameRegisters],
+    ) -> Option<Dropped> {
+        let mut machine = locks::machine_at(&self.code.cache, self.memory, root_limits(), &[], self.fs_base);
+        let mut hooks = DropHooks::new(self, false);
+        let (mut pads, mut stuck) = (0, None);
+        locks::unwind(&mut machine, unwinder, modules, frames, &mut hooks, &mut |_, landed| {
+            match landed {
+                Landed::Through => pads += 1,
+                Landed::Stuck(outcome) => {
+                    stuck = incomplete(&outcome);
+                    return ControlFlow::Break(());
+                }
+                Landed::NoArea | Landed::Unwritten => {}
+            }
+            ControlFlow::Continue(())
+        });
+        (pads > 0 || stuck.is_some()).then(|| hooks.finish(stuck))
+    }
+
+    /// The same for all the frames of a blocked thread, whose locks do not wait for each other: what one frame does not
+    /// show another may. Of `frames` those before `polls` are in the middle of a poll. There a future is in flux, and a
+    /// frame that does not show what it owns ends it all: those around it would drop what that future was, not what it is.
+    /// `awaited` is the lock that the thread waits for. Also returns whether everything was shown.
+    pub(super) fn thread(
+        &self,
+        unwinder: &RegisterUnwinder,
+        modules: &[Module],
+        frames: &[FrameRegisters],
+        polls: usize,
+        awaited: Option<u64>,
+    ) -> (Dropped, bool) {
+        let limits = Limits { steps: THREAD_STEPS, ..root_limits() };
+        let mut machine = locks::machine_at(&self.code.cache, self.memory, limits, &[], self.fs_base);
+        let mut hooks = DropHooks::new(self, true);
+        hooks.releases = hooks.releases.awaiting(awaited);
+        let mut whole = true;
+        locks::unwind(&mut machine, unwinder, modules, frames, &mut hooks, &mut |index, landed| {
+            whole &= landed == Landed::Through;
+            match landed {
+                Landed::Stuck(_) | Landed::Unwritten if index < polls => ControlFlow::Break(()),
+                _ => ControlFlow::Continue(()),
+            }
+        });
+        whole &= !hooks.releases.waited();
+        (hooks.finish(None), whole)
+    }
+}
+
+/// Instructions that the landing pads of a thread may take.
+const THREAD_STEPS: u64 = 500_000;
+
+/// Why a drop that ended so has not shown everything.
+fn incomplete(outcome: &Outcome) -> Option<String> {
+    match outcome {
+        Outcome::Returned { .. } => None,
+        Outcome::Stopped => Some("the destructor was not run to its end".into()),
+        Outcome::Unknown(unknown) => Some(unknown.to_string()),
+    }
 }
 
 struct DropHooks<'c> {
     policy: Policy<'c>,
-    is_dealloc: &'c dyn Fn(u64) -> bool,
+    deallocs: &'c FxHashSet<u64>,
     /// Queued acquires whose drop is being run: depth of its frame, address.
     acquire: Vec<(usize, u64)>,
+    releases: Releases<'c>,
     dropped: Dropped,
     /// The pad has done its work.
     unwound: bool,
 }
 
 impl<'c> DropHooks<'c> {
-    fn new(code: &'c Code, is_dealloc: &'c dyn Fn(u64) -> bool) -> Self {
+    fn new(dropping: &Dropping<'c>, patient: bool) -> Self {
         Self {
-            policy: Policy::new(code),
-            is_dealloc,
+            policy: Policy::new(dropping.code),
+            deallocs: dropping.deallocs,
             acquire: Vec::new(),
-            dropped: Dropped { given: Vec::new(), acquires: Vec::new(), functions: Vec::new(), incomplete: None },
+            releases: Releases::of(dropping.contended, patient),
+            dropped: Dropped::default(),
             unwound: false,
         }
     }
 
-    fn finish(self, outcome: &Outcome) -> Dropped {
-        let mut dropped = self.dropped;
-        dropped.incomplete = match outcome {
-            Outcome::Returned { .. } => None,
-            Outcome::Stopped if self.unwound => None,
-            Outcome::Stopped => Some("the destructor was not run to its end".into()),
-            Outcome::Unknown(unknown) => Some(unknown.to_string()),
-        };
-        dropped
+    fn finish(self, incomplete: Option<String>) -> Dropped {
+        Dropped { locks: self.releases.into_released(), incomplete, ..self.dropped }
+    }
+}
+
+impl Unwinding for DropHooks<'_> {
+    fn begin_onward(&mut self, m: &Machine<'_>) {
+        self.releases.begin_onward(m);
+    }
+
+    fn end_onward(&mut self, m: &mut Machine<'_>) {
+        self.releases.end_onward(m);
+    }
+
+    fn begin(&mut self) {
+        self.unwound = false;
+    }
+
+    fn is_through(&self) -> bool {
+        self.unwound
     }
 }
 
 impl Hooks for DropHooks<'_> {
     fn on_call(&mut self, m: &mut Machine<'_>, target: u64, how: Transfer) -> Action {
         // Another task's cell: what that one holds is not ours.
-        if (self.is_dealloc)(target) && !m.frames().is_empty() {
+        if self.deallocs.contains(&target) && !m.frames().is_empty() {
             return Action::Return(Some(0));
         }
         if self.dropped.functions.len() < NAMED {
@@ -133,6 +198,9 @@ impl Hooks for DropHooks<'_> {
         if role == Some(Role::ResumeUnwinding) || self.policy.code.external(target) == Some("_Unwind_Resume") {
             self.unwound = true;
             return Action::Stop;
+        }
+        if let Some(role) = self.policy.code.lock_role(target) {
+            return self.releases.on_call(m, role);
         }
         let Some(Role::Sink(sink)) = role else { return self.policy.on_call(m, target, role) };
         let Some(this) = m.reg(Reg::Rdi) else {
@@ -168,6 +236,10 @@ impl Hooks for DropHooks<'_> {
 
     fn is_function(&self, address: u64) -> bool {
         self.policy.code.is_function(address)
+    }
+
+    fn on_atomic(&mut self, m: &mut Machine<'_>, access: &Atomic) {
+        self.releases.on_atomic(m, access);
     }
 
     fn on_return(&mut self, m: &mut Machine<'_>, _frame: &CallFrame) -> Action {

@@ -2,6 +2,7 @@
 //!
 //! Nothing here depends on debuginfo: with it names and lines are better, the facts are the same.
 
+mod blocked;
 mod classify;
 mod code;
 mod context;

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     debuginfo::FrameRegisters,
     dryrun::{Action, Atomic, CallFrame, Hooks, Limits, Machine, Outcome, Reg, Transfer},
+    locks,
     target::Memory,
 };
 
@@ -96,7 +97,7 @@ pub(super) fn resume(
     fs_base: u64,
     set: &[u64],
 ) -> (Polled, Vec<u64>) {
-    let mut machine = machine_at(code, memory, frames, fs_base);
+    let mut machine = locks::machine_at(&code.cache, memory, root_limits(), frames, fs_base);
     // The system call that the thread is in returns nothing: no event, nobody woken.
     machine.set_reg(Reg::Rax, Some(0));
     for flag in set {
@@ -110,61 +111,10 @@ pub(super) fn resume(
     (hooks.finish(&outcome), flags)
 }
 
-/// A machine that stands where the innermost of `frames` (innermost first) goes on, with the others around it.
-pub(super) fn machine_at<'m>(
-    code: &'m Code,
-    memory: &'m dyn Memory,
-    frames: &[FrameRegisters],
-    fs_base: u64,
-) -> Machine<'m> {
-    // A root may own a great many things, and there are few roots.
-    let limits = Limits { steps: ROOT_STEPS, overlay_bytes: ROOT_BYTES, ..Limits::default() };
-    let mut machine = Machine::with_code_cache(memory, limits, &code.cache);
-    machine.set_fs_base(fs_base);
-    stand_at(&mut machine, frames);
-    machine
+/// Bounds of a run from within a thread's frames: a root may own a great many things, and there are few roots.
+pub(super) fn root_limits() -> Limits {
+    Limits { steps: ROOT_STEPS, overlay_bytes: ROOT_BYTES, ..Limits::default() }
 }
-
-/// Puts a machine where the innermost of `frames` goes on.
-pub(super) fn stand_at(machine: &mut Machine<'_>, frames: &[FrameRegisters]) {
-    let Some(innermost) = frames.first() else { return };
-    for (reg, value) in DWARF_ORDER.into_iter().zip(innermost.values) {
-        machine.set_reg(reg, value);
-    }
-    machine.set_ip(innermost.ip);
-    let entered = frames.iter().enumerate().rev().map(|(index, frame)| {
-        let caller = frames.get(index + 1);
-        CallFrame {
-            // A byte of the call instruction stands for it.
-            call_site: caller.map(|caller| caller.ip - 1),
-            function: frame.ip,
-            return_address: caller.map_or(0, |caller| caller.ip),
-            // A caller's stack pointer is what it was before its call pushed the return address.
-            sp_at_entry: caller.and_then(FrameRegisters::sp).map_or(0, |sp| sp - 8),
-        }
-    });
-    machine.set_frames(entered.collect());
-}
-
-/// Registers by their DWARF numbers.
-const DWARF_ORDER: [Reg; 16] = [
-    Reg::Rax,
-    Reg::Rdx,
-    Reg::Rcx,
-    Reg::Rbx,
-    Reg::Rsi,
-    Reg::Rdi,
-    Reg::Rbp,
-    Reg::Rsp,
-    Reg::R8,
-    Reg::R9,
-    Reg::R10,
-    Reg::R11,
-    Reg::R12,
-    Reg::R13,
-    Reg::R14,
-    Reg::R15,
-];
 
 /// A poll function that is being run.
 struct OpenPoll {

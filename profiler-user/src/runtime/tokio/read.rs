@@ -5,20 +5,24 @@ use std::{cell::RefCell, sync::Arc};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
+    blocked::BlockedThreads,
     code::Code,
-    context, heap, kinds, names, resources, roots,
+    context, heap,
+    holds::Dropped,
+    kinds, names, resources, roots,
     task::ReadTask,
-    threads,
+    threads::{self, Described},
     vtables::{self, TaskVtable},
 };
 use crate::{
     debuginfo::{Module, RegisterUnwinder},
+    locks::Contended,
     model::{
-        Coverage, Frame, PartyId, Runtime as RuntimeInstance, RuntimeKind, Snapshot, TaskState, ThreadActivity,
-        ThreadRole,
+        Coverage, Frame, PartyId, ResourceKey, ResourceKind, Runtime as RuntimeInstance, RuntimeKind, Snapshot,
+        TaskState, ThreadActivity, ThreadRole,
     },
     runtime::{Runtime, ThreadContext, World},
-    target::{self, Memory, thread_pointer},
+    target::{self, Memory, ThreadFacts, thread_pointer},
 };
 
 /// Stands for a type that the binary does not name.
@@ -58,7 +62,9 @@ pub struct Tokio {
     kinds: FxHashMap<u64, RuntimeKind>,
     version: Option<String>,
     pub(super) code: Code,
-    pub(super) unwinder: RegisterUnwinder,
+    pub(super) unwinder: Arc<RegisterUnwinder>,
+    /// Locks that threads waited for when the present read began.
+    pub(super) contended: Arc<Contended>,
     /// Vtables whose code has been learned from.
     pub(super) learned: FxHashSet<u64>,
     /// Vtable that a function on the way from the worker's loop to the future belongs to; `None` where several share it.
@@ -103,7 +109,8 @@ impl Tokio {
             kinds: FxHashMap::default(),
             version,
             code: Code::learn(modules, memory),
-            unwinder: RegisterUnwinder::new(modules),
+            unwinder: Arc::new(RegisterUnwinder::new(modules)),
+            contended: Arc::default(),
             tls_offset: modules.first().and_then(context::tls_offset),
             context: None,
             learned: FxHashSet::default(),
@@ -122,6 +129,9 @@ impl Runtime for Tokio {
             snapshot.missing.push("thread-local storage was not found: polls that use it could not be followed".into());
         }
         let fs_base = fs_base.unwrap_or(0);
+        let unwinder = Arc::clone(&self.unwinder);
+        let blocked = BlockedThreads::read(world, &unwinder);
+        self.contended = Arc::clone(&blocked.contended);
         let mut seen = FxHashSet::default();
         let mut tasks = Vec::new();
         let mut rereads = Rereads::default();
@@ -156,9 +166,10 @@ impl Runtime for Tokio {
             });
             read.task.runtime = snapshot.runtimes.len() + index;
         }
-        for root in roots::find(world, &self.unwinder) {
-            let mut read = self.read_root(world, &root);
-            let index = threads::runtime_of(world, &root, &runtimes).unwrap_or_else(|| {
+        let roots = roots::find(world, &self.unwinder);
+        for root in &roots {
+            let mut read = self.read_root(world, root, fs_base);
+            let index = threads::runtime_of(world, root, &runtimes).unwrap_or_else(|| {
                 // A runtime that has no task but the root.
                 runtimes.push(RuntimeInstance {
                     address: 0,
@@ -171,13 +182,21 @@ impl Runtime for Tokio {
             read.task.runtime = snapshot.runtimes.len() + index;
             roots_read.push(read);
         }
-        let running: FxHashMap<u64, PartyId> = tasks
-            .iter()
-            .filter(|(read, _)| read.task.state == TaskState::Running)
-            .map(|(read, _)| (read.task.address, read.task.party))
-            .collect();
-        let (described, polled_by) =
-            threads::describe(world, &runtimes, &running, &self.vtables, &mut self.thread_roles);
+        let running = tasks.iter().filter(|(read, _)| read.task.state == TaskState::Running);
+        let work = headers.iter().filter(|header| header.owner == 0 && header.state.is_running());
+        let running = threads::Polled {
+            tasks: running.map(|(read, _)| (read.task.address, read.task.party)).collect(),
+            work: work.map(|header| header.address).collect(),
+        };
+        let mut thread_roles = std::mem::take(&mut self.thread_roles);
+        let holds = |facts: &ThreadFacts| {
+            let root = roots.iter().find(|root| root.facts.tid == facts.tid);
+            let name = |dropped: &Dropped| self.thread_holds(world, dropped);
+            blocked.holds(facts, root, self.dropping(world, fs_base), &name)
+        };
+        let Described { threads: described, polled_by, worked_on_by } =
+            threads::describe(world, &runtimes, &running, &self.vtables, &mut thread_roles, &blocked, &holds);
+        self.thread_roles = thread_roles;
         for thread in &described {
             let waits = matches!(thread.activity, ThreadActivity::Parked | ThreadActivity::Driving);
             let read = |read: &ReadTask| read.task.party == PartyId::BlockOn { tid: thread.tid };
@@ -185,7 +204,12 @@ impl Runtime for Tokio {
                 let (tid, name) = (thread.tid, &thread.name);
                 snapshot.missing.push(format!("the root future of block_on on thread {tid} ({name}) was not found"));
             }
-            if let ThreadRole::Worker(index) = thread.role {
+            let serves = match thread.role {
+                ThreadRole::Worker(index) => Some(index),
+                ThreadRole::BlockOn => threads::current_thread_runtime(world, thread, &runtimes),
+                ThreadRole::BlockingPool | ThreadRole::Plain => None,
+            };
+            if let Some(index) = serves {
                 runtimes[index].workers.push(thread.tid);
             }
         }
@@ -198,12 +222,30 @@ impl Runtime for Tokio {
             }
         }
         let mut read: Vec<ReadTask> = tasks.into_iter().map(|(read, _)| read).chain(roots_read).collect();
+        let worker = |header: u64| worked_on_by.get(&header).copied().flatten();
+        for task in &mut read {
+            resources::waits_mut(&mut task.task.root, &mut |wait| {
+                if wait.resource.kind == ResourceKind::BlockingPool && wait.target.is_none() {
+                    wait.target = worker(wait.resource.address).map(|tid| PartyId::Thread { tid });
+                }
+            });
+        }
         let resources = resources::read(&self.code, world.memory, &mut read, fs_base);
         count(&read, &mut snapshot.coverage);
         snapshot.runtimes.extend(runtimes);
         snapshot.threads.extend(described);
         snapshot.tasks.extend(read.into_iter().map(|read| read.task));
         snapshot.resources.extend(resources);
+        let of_tasks = snapshot.tasks.iter().flat_map(|task| task.root.all_holds());
+        let held: FxHashSet<&ResourceKey> = snapshot
+            .threads
+            .iter()
+            .flat_map(|thread| &thread.holds)
+            .chain(of_tasks)
+            .map(|hold| &hold.resource)
+            .collect();
+        let unread = blocked.unread(&self.code, &|lock| held.contains(lock));
+        snapshot.missing.extend(unread);
     }
 
     fn thread_context(&self) -> Option<ThreadContext> {

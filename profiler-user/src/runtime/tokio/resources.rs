@@ -8,7 +8,7 @@ use super::{
     classify::{self, Sink},
     code::Code,
     heap::Header,
-    holds::{Dropped, Given},
+    holds::Dropped,
     names, queue,
     task::ReadTask,
     vtables::TaskVtable,
@@ -33,41 +33,43 @@ pub(super) fn holds(
     vtables: &FxHashMap<u64, TaskVtable>,
     memory: &dyn Memory,
 ) -> Vec<Hold> {
-    dropped
-        .given
-        .iter()
-        .filter_map(|given| {
-            let (functions, owner) = around(code, modules, given);
-            let primitive = classify::primitive(&functions.iter().rev().map(|function| &**function));
-            let (kind, how) = match given.sink {
-                Sink::Release | Sink::AddPermits => {
-                    let kind = primitive.map_or(ResourceKind::TokioBatchSemaphore, |(kind, _)| kind);
-                    let how = match given.within {
-                        None => HoldHow::Guard,
-                        Some(acquire) if awaited.contains(&acquire) => HoldHow::Reserved,
-                        Some(_) => HoldHow::AssignedUnpolled,
-                    };
-                    (kind, how)
-                }
-                Sink::Sender(channel) => (channel.kind(), HoldHow::Sender),
-                Sink::Receiver(channel) => (channel.kind(), HoldHow::Receiver),
-                Sink::JoinHandle => {
-                    // The handle of blocking work gives no power over a task.
-                    Header::read(memory, given.address, vtables).filter(|header| header.owner != 0)?;
-                    (ResourceKind::JoinHandle, HoldHow::JoinHandle)
-                }
-                Sink::AcquireDrop | Sink::Deregister => return None,
-            };
-            let site = owner.map(|function| site(function, root));
-            Some(Hold { resource: key(kind, given.address), how, amount: given.amount, site })
-        })
-        .collect()
+    let locks = dropped.locks.iter().map(|release| {
+        let (_, owner) = around(code, modules, &release.path);
+        let site = owner.map(|function| site(function, root));
+        Hold { resource: release.lock.clone(), how: HoldHow::Guard, amount: 1, site }
+    });
+    let given = dropped.given.iter().filter_map(|given| {
+        let (functions, owner) = around(code, modules, &given.path);
+        let primitive = classify::primitive(&functions.iter().rev().map(|function| &**function));
+        let (kind, how) = match given.sink {
+            Sink::Release | Sink::AddPermits => {
+                let kind = primitive.map_or(ResourceKind::TokioBatchSemaphore, |(kind, _)| kind);
+                let how = match given.within {
+                    None => HoldHow::Guard,
+                    Some(acquire) if awaited.contains(&acquire) => HoldHow::Reserved,
+                    Some(_) => HoldHow::AssignedUnpolled,
+                };
+                (kind, how)
+            }
+            Sink::Sender(channel) => (channel.kind(), HoldHow::Sender),
+            Sink::Receiver(channel) => (channel.kind(), HoldHow::Receiver),
+            Sink::JoinHandle => {
+                // The handle of blocking work gives no power over a task.
+                Header::read(memory, given.address, vtables).filter(|header| header.owner != 0)?;
+                (ResourceKind::JoinHandle, HoldHow::JoinHandle)
+            }
+            Sink::AcquireDrop | Sink::Deregister => return None,
+        };
+        let site = owner.map(|function| site(function, root));
+        Some(Hold { resource: key(kind, given.address), how, amount: given.amount, site })
+    });
+    given.chain(locks).collect()
 }
 
 /// The functions around a destructor's call, outermost first, and the innermost async function whose state it drops.
-fn around(code: &Code, modules: &[Module], given: &Given) -> (Vec<Arc<str>>, Option<Arc<str>>) {
+fn around(code: &Code, modules: &[Module], path: &[u64]) -> (Vec<Arc<str>>, Option<Arc<str>>) {
     let (mut functions, mut owner) = (Vec::new(), None);
-    for call in &given.path {
+    for call in path {
         for frame in code.frames(modules, *call).iter() {
             if let Some(dropped) = names::dropped_type(&frame.raw) {
                 let dropped_name: Arc<str> = name::type_name(dropped).into();
@@ -208,7 +210,7 @@ fn key(kind: ResourceKind, address: u64) -> ResourceKey {
 }
 
 /// All waits of a strand and those below, to be changed.
-fn waits_mut(strand: &mut Strand, visit: &mut dyn FnMut(&mut Wait)) {
+pub(super) fn waits_mut(strand: &mut Strand, visit: &mut dyn FnMut(&mut Wait)) {
     if let Some(wait) = &mut strand.wait {
         visit(wait);
     }

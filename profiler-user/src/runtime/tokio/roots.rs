@@ -8,9 +8,14 @@
 //! whatever woke it; `CoreGuard::block_on` in tokio/src/runtime/scheduler/current_thread/mod.rs gets its scheduler back
 //! from the park function, and polls the root only when its `woken` flag was set.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
-use super::{classify, code::Code, holds, poll};
+use super::{
+    classify,
+    code::Code,
+    holds::{self, Dropping},
+    poll,
+};
 use crate::{
     debuginfo::{FrameRegisters, Module, RegisterUnwinder, name},
     runtime::World,
@@ -35,10 +40,12 @@ pub(super) struct Root<'w> {
     pub(super) facts: &'w ThreadFacts,
     /// The function of the program that called `block_on`.
     pub(super) caller: Option<Arc<str>>,
-    /// Its frames, innermost first, from the kernel's door to the last one that is tokio's.
+    /// Its frames, innermost first, from the kernel's door.
     frames: Vec<FrameRegisters>,
     /// Which of `frames` polls the root.
     at: usize,
+    /// How many of `frames` there are up to the last one that is tokio's.
+    end: usize,
     again: Again,
     fs_base: u64,
 }
@@ -62,14 +69,14 @@ pub(super) fn find<'w>(world: &'w World<'_>, unwinder: &RegisterUnwinder) -> Vec
             let sp = registers.frame.sp()?;
             let fs_base = registers.fs_base.or_else(|| thread_pointer(world.memory, world.memory.mappings(), sp))?;
             let mut read = |address: u64| world.memory.read_u64(address).ok();
-            let mut frames = unwinder.unwind(world.modules, registers.frame, &mut read);
+            let frames = unwinder.unwind(world.modules, registers.frame, &mut read);
             let polls = |frame: &FrameRegisters| functions(world.modules, frame).iter().any(|name| is_loop(name));
             let at = frames.iter().skip(1).position(polls)? + 1;
             let outside = frames.iter().skip(at).position(|frame| !is_tokio(world.modules, frame));
-            frames.truncate(outside.map_or(frames.len(), |outside| at + outside));
+            let end = outside.map_or(frames.len(), |outside| at + outside);
             let outside = stack.iter().rev().skip_while(|frame| !is_loop(&frame.function));
             let caller = outside.map(|frame| &frame.function).find(|function| is_program(function)).cloned();
-            Some(Root { facts, caller, frames, at, again, fs_base })
+            Some(Root { facts, caller, frames, at, end, again, fs_base })
         })
         .collect()
 }
@@ -105,17 +112,32 @@ impl Root<'_> {
         self.frames.first()?.sp()
     }
 
+    /// The frames around those that own it: what they own is their thread's.
+    pub(super) fn around(&self) -> &[FrameRegisters] {
+        &self.frames[self.owners().end..]
+    }
+
+    /// Which frames may own it.
+    fn owners(&self) -> Range<usize> {
+        match self.again {
+            Again::Parker => self.at..self.at + 1,
+            // Which of the frames that entered the runtime owns the root is the optimiser's choice.
+            Again::Scheduler => self.at..self.end,
+        }
+    }
+
     /// The leaves that its poll reaches.
     pub(super) fn poll(&self, code: &Code, memory: &dyn Memory) -> poll::Polled {
         match self.again {
             Again::Parker => poll::resume(code, memory, &self.frames[self.at..=self.at], self.fs_base, &[]).0,
             Again::Scheduler => {
-                let (polled, flags) = poll::resume(code, memory, &self.frames, self.fs_base, &[]);
+                let frames = &self.frames[..self.end];
+                let (polled, flags) = poll::resume(code, memory, frames, self.fs_base, &[]);
                 if !polled.hits.is_empty() || flags.is_empty() {
                     return polled;
                 }
                 // The flags that the scheduler took back and found clear: with them set it polls the root.
-                poll::resume(code, memory, &self.frames, self.fs_base, &flags).0
+                poll::resume(code, memory, frames, self.fs_base, &flags).0
             }
         }
     }
@@ -123,20 +145,10 @@ impl Root<'_> {
     /// What dropping it gives back; `None` where no landing pad says so (panic=abort).
     pub(super) fn drop(
         &self,
-        code: &Code,
-        world: &World<'_>,
+        dropping: Dropping<'_>,
+        modules: &[Module],
         unwinder: &RegisterUnwinder,
-        is_dealloc: &dyn Fn(u64) -> bool,
     ) -> Option<holds::Dropped> {
-        let owners = match self.again {
-            Again::Parker => &self.frames[self.at..=self.at],
-            // Which of the frames that entered the runtime owns the root is the optimiser's choice.
-            Again::Scheduler => &self.frames[self.at..],
-        };
-        let pads: Vec<FrameRegisters> = owners
-            .iter()
-            .filter_map(|frame| Some(FrameRegisters { ip: unwinder.landing_pad(world.modules, frame.ip)?, ..*frame }))
-            .collect();
-        (!pads.is_empty()).then(|| holds::unwind(code, world.memory, &pads, self.fs_base, is_dealloc))
+        Dropping { fs_base: self.fs_base, ..dropping }.frames(unwinder, modules, &self.frames[self.owners()])
     }
 }

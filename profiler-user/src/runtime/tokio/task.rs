@@ -8,7 +8,7 @@ use super::{
     classify::Leaf,
     context,
     heap::Header,
-    holds::{self, Dropped},
+    holds::{Dropped, Dropping},
     names,
     poll::{self, Polled},
     read::{Tokio, UNNAMED},
@@ -54,8 +54,7 @@ impl Tokio {
             return;
         }
         let _ = self.dry_poll(world, header, vtable, fs_base, true);
-        let is_dealloc = |address| self.deallocs.contains(&address);
-        let dropped = holds::run(&self.code, world.memory, vtable, header, fs_base, &is_dealloc);
+        let dropped = self.dropping(world, fs_base).task(vtable, header);
         self.learn_name(world, header.vtable, &dropped);
     }
 
@@ -104,11 +103,11 @@ impl Tokio {
     }
 
     /// The root future that `root`'s thread waits in.
-    pub(super) fn read_root(&self, world: &World<'_>, root: &Root<'_>) -> ReadTask {
+    pub(super) fn read_root(&self, world: &World<'_>, root: &Root<'_>, fs_base: u64) -> ReadTask {
         let party = PartyId::BlockOn { tid: root.facts.tid };
         let polled = root.poll(&self.code, world.memory);
         let (mut strand, waits) = self.strands(world, &polled);
-        let dropped = root.drop(&self.code, world, &self.unwinder, &|address| self.deallocs.contains(&address));
+        let dropped = root.drop(self.dropping(world, fs_base), world.modules, &self.unwinder);
         let (name, unknown) = match dropped {
             Some(dropped) => {
                 strand.holds = self.holds(world, &dropped, &polled, &strand);
@@ -157,6 +156,18 @@ impl Tokio {
         (strand, waits)
     }
 
+    /// What the frames of a thread would give back.
+    pub(super) fn thread_holds(&self, world: &World<'_>, dropped: &Dropped) -> Vec<Hold> {
+        let nowhere = Strand::new(Vec::new());
+        resources::holds(&self.code, world.modules, dropped, &[], &nowhere, &self.vtables, world.memory)
+    }
+
+    /// A dry drop on a thread with this thread pointer.
+    pub(super) fn dropping<'a>(&'a self, world: &'a World<'_>, fs_base: u64) -> Dropping<'a> {
+        let (code, deallocs, contended) = (&self.code, &self.deallocs, &*self.contended);
+        Dropping { code, memory: world.memory, fs_base, deallocs, contended }
+    }
+
     fn holds(&self, world: &World<'_>, dropped: &Dropped, polled: &Polled, strand: &Strand) -> Vec<Hold> {
         let acquires = polled.hits.iter().filter(|hit| hit.leaf == Some(Leaf::Acquire));
         let awaited: Vec<u64> = acquires.map(|hit| hit.this).collect();
@@ -187,8 +198,7 @@ impl Tokio {
             let scheduled = state == TaskState::Scheduled;
             let polled = self.dry_poll(world, header, vtable, fs_base, scheduled);
             (root, waits) = self.strands(world, &polled);
-            let is_dealloc = |address| self.deallocs.contains(&address);
-            let dropped = holds::run(&self.code, memory, vtable, header, fs_base, &is_dealloc);
+            let dropped = self.dropping(world, fs_base).task(vtable, header);
             root.holds = self.holds(world, &dropped, &polled, &root);
             self.learn_name(world, header.vtable, &dropped);
             let leafless = leafless(&root);

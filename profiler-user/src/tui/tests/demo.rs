@@ -68,6 +68,7 @@ fn thread(tid: i32, name: &str, role: ThreadRole, activity: ThreadActivity) -> T
         activity,
         syscall: None,
         stack_pointer: None,
+        switches: None,
         frames: Vec::new(),
         wait: None,
         holds: Vec::new(),
