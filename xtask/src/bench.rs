@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: what gordian costs a service under load, in interleaved pairs with and without it.
 
+mod analysis;
 mod measure;
 mod report;
 mod stats;
@@ -70,7 +71,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         ));
     }
 
-    let page = report::page(&all, &first, arguments);
+    let page = report::page(&all, &first, arguments) + &analysis::section()?;
     println!("{page}");
     if !arguments.dry_run {
         std::fs::write(repository().join("docs/benchmarks.md"), page)?;

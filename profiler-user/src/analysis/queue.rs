@@ -34,12 +34,15 @@ fn arrange_one(graph: &mut Graph<'_>, resource: ResourceId, waiting: Vec<Applica
     let record = graph.resources.all[resource].record.filter(|record| record.queue_known);
     let mut placed: FxHashMap<u32, Applicant> = FxHashMap::default();
     let mut rest = Unplaced::default();
+    let mut unordered = Vec::new();
     for applicant in waiting {
         match applicant.position {
             // Two at one place: torn. The later one is treated as one of unknown place.
             Some(position) if !placed.contains_key(&position) => {
                 placed.insert(position, applicant);
             }
+            // Nothing is known of the queue that could give it its place.
+            _ if record.is_none() => unordered.push((applicant.wants, applicant.node)),
             _ => rest.add(graph, applicant),
         }
     }
@@ -75,7 +78,7 @@ fn arrange_one(graph: &mut Graph<'_>, resource: ResourceId, waiting: Vec<Applica
         slots.extend(known.into_iter().map(|(_, one)| Slot { waiter: Waiter::Node(one.node), wants: one.wants }));
     }
 
-    let mut unordered: Vec<_> = rest.by_task.into_values().flatten().map(|one| (one.wants, one.node)).collect();
+    unordered.extend(rest.by_task.into_values().flatten().map(|one| (one.wants, one.node)));
     unordered.sort_unstable();
     let node = &mut graph.resources.all[resource];
     node.queue = slots;

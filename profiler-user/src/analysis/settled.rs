@@ -3,6 +3,8 @@
 //! No read of a running process is atomic: while one task is read another moves. But a party that is equal in two whole
 //! reads was so at the moment between them, and that moment is the same for all parties.
 
+use std::cell::LazyCell;
+
 use rustc_hash::FxHashMap;
 
 use crate::model::{Hold, PartyId, Snapshot, Strand, Task, Thread, Wait, WaitMode};
@@ -16,13 +18,20 @@ pub(super) struct Settled {
 impl Settled {
     /// Compares `now` with `earlier`.
     pub(super) fn between(now: &Snapshot, earlier: &Snapshot) -> Self {
-        let tasks: FxHashMap<PartyId, &Task> = earlier.tasks.iter().map(|task| (task.party, task)).collect();
+        // Readers mostly find the same tasks in the same order; only where they do not is a search worth its price.
+        let by_party: LazyCell<FxHashMap<PartyId, &Task>, _> =
+            LazyCell::new(|| earlier.tasks.iter().map(|task| (task.party, task)).collect());
+        let before = |index: usize, party: PartyId| {
+            let same_place = earlier.tasks.get(index).filter(|task| task.party == party);
+            same_place.or_else(|| by_party.get(&party).copied())
+        };
         let threads: FxHashMap<i32, &Thread> = earlier.threads.iter().map(|thread| (thread.tid, thread)).collect();
         Self {
             tasks: now
                 .tasks
                 .iter()
-                .map(|task| tasks.get(&task.party).is_some_and(|old| same_task(task, old)))
+                .enumerate()
+                .map(|(index, task)| before(index, task.party).is_some_and(|old| same_task(task, old)))
                 .collect(),
             threads: now
                 .threads

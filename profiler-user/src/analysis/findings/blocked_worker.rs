@@ -25,6 +25,9 @@ pub(in crate::analysis) fn find(
     for poll in blocked.iter().filter(|poll| poll.blocked_ns >= limit && !explained(poll)) {
         places.entry(place(poll)).or_default().push(poll);
     }
+    if places.is_empty() {
+        return Vec::new();
+    }
     let parties = Parties::of(now);
     places.into_iter().map(|(place, polls)| explain(now, &parties, &place, &polls)).collect()
 }
