@@ -95,6 +95,7 @@ fn process(count: u64, resources: Vec<Resource>, root: impl Fn(u64, &[Frame]) ->
         activity: ThreadActivity::Parked,
         syscall: None,
         stack_pointer: None,
+        switches: None,
         frames: Vec::new(),
         wait: None,
         holds: Vec::new(),
