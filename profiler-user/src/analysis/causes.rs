@@ -8,6 +8,7 @@ use super::{
     graph::{Graph, Need, NodeId, Owner},
     liveness::{Assumptions, Liveness},
     reasons::{Point, Reasons},
+    resources::ResourceId,
 };
 use crate::model::ThreadActivity;
 
@@ -150,8 +151,23 @@ fn has_cycle(graph: &Graph<'_>, reasons: &Reasons, component: &[NodeIndex]) -> b
             _ => false,
         }),
         Point::Dropped(_) => false,
+        Point::Reached(resource) => reasons.of(reasons.graph[point]).any(|to| could_act(graph, to, resource)),
         _ => true,
     })
+}
+
+/// Whether whoever goes on at `point` could end a wait for the resource that it can reach: it does not wait for the same
+/// itself, or it holds it.
+fn could_act(graph: &Graph<'_>, point: Point, resource: ResourceId) -> bool {
+    let Point::Goes(node) = point else { return false };
+    match graph.nodes[node].owner {
+        Owner::Task(task) => {
+            let holds =
+                graph.resources.all[resource].holders.iter().any(|holder| graph.tasks[task].contains(&holder.node));
+            holds || !graph.waits_to_be_reached(task, resource)
+        }
+        Owner::Thread(_) => false,
+    }
 }
 
 /// The tasks whose strands are among `nodes`, and those in whose polls its threads block.
@@ -183,6 +199,10 @@ fn links(graph: &Graph<'_>, liveness: &Liveness<'_, '_>, reasons: &Reasons, from
         let to = match point {
             Point::Goes(node) | Point::Gives(node) => node,
             Point::Dropped(_) => continue,
+            Point::Reached(resource) => {
+                pending.extend(reasons.of(point).filter(|&to| could_act(graph, to, resource)).take(ACTORS));
+                continue;
+            }
             Point::Driver => {
                 pending.extend(reasons.of(point));
                 continue;

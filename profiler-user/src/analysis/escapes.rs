@@ -50,7 +50,7 @@ fn waits_for_someone(graph: &Graph<'_>) -> Vec<bool> {
         waits[id] |= match node.need {
             Need::Permits(..) | Need::Release(_) | Need::Room(_) | Need::End(_) => true,
             Need::Message(resource) => graph.resources.all[resource].key.kind == ResourceKind::TokioOneshot,
-            Need::Nothing | Need::Driver | Need::Children => false,
+            Need::Nothing | Need::Reached(_) | Need::Driver | Need::Children => false,
         };
         if let Some(parent) = node.parent {
             waits[parent] |= waits[id];

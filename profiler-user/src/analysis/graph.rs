@@ -41,6 +41,8 @@ pub(super) enum Need {
     Room(ResourceId),
     /// That this node comes to its end.
     End(NodeId),
+    /// An act of anyone who can reach this resource.
+    Reached(ResourceId),
     /// A timer or socket, so a thread that drives them.
     Driver,
     /// Its children, as its fork says.
@@ -114,6 +116,8 @@ pub(super) struct Graph<'a> {
     pub(super) runtimes: Vec<RuntimeNode>,
     /// Who waits for the end of a node.
     pub(super) joiners: FxHashMap<NodeId, Vec<NodeId>>,
+    /// The resources that each task can reach, of those of which it is known who can.
+    pub(super) reaches: FxHashMap<usize, Vec<ResourceId>>,
 }
 
 impl<'a> Graph<'a> {
@@ -128,6 +132,7 @@ impl<'a> Graph<'a> {
             resources: Resources::of(now),
             runtimes: Vec::new(),
             joiners: FxHashMap::default(),
+            reaches: FxHashMap::default(),
         };
         for (index, task) in now.tasks.iter().enumerate() {
             graph.add_task(index, task, settled.tasks[index]);
@@ -140,6 +145,7 @@ impl<'a> Graph<'a> {
         graph.link_runtimes(&parties);
         graph.drive_tasks(&parties);
         graph.place_holds();
+        graph.place_reachers(&parties);
         graph.place_needs(&parties);
         queue::arrange(&mut graph, &parties);
         graph
@@ -287,6 +293,22 @@ impl<'a> Graph<'a> {
         }
     }
 
+    fn place_reachers(&mut self, parties: &Parties) {
+        for (id, resource) in self.resources.all.iter_mut().enumerate() {
+            let known = resource.record.and_then(|record| record.reachable_by.as_ref());
+            // One who is not among the tasks may do anything.
+            resource.reachers = known.and_then(|known| known.iter().map(|&party| parties.task(party)).collect());
+            for &task in resource.reachers.iter().flatten() {
+                self.reaches.entry(task).or_default().push(id);
+            }
+        }
+    }
+
+    /// Whether a strand of the task waits for an act on the resource.
+    pub(super) fn waits_to_be_reached(&self, task: usize, resource: ResourceId) -> bool {
+        self.tasks[task].clone().any(|node| self.nodes[node].need == Need::Reached(resource))
+    }
+
     fn place_needs(&mut self, parties: &Parties) {
         for id in 0..self.nodes.len() {
             let need = match self.nodes[id].owner {
@@ -295,7 +317,7 @@ impl<'a> Graph<'a> {
             };
             self.nodes[id].need = need;
             match need {
-                Need::Release(resource) | Need::Message(resource) | Need::Room(resource) => {
+                Need::Release(resource) | Need::Message(resource) | Need::Room(resource) | Need::Reached(resource) => {
                     self.resources.all[resource].waiting.push(id);
                 }
                 Need::End(target) => self.joiners.entry(target).or_default().push(id),
@@ -344,6 +366,9 @@ impl<'a> Graph<'a> {
             _ => {}
         }
         let Some(resource) = self.resources.intern(&wait.resource) else { return Need::Nothing };
+        if self.resources.all[resource].reachers.is_some() {
+            return Need::Reached(resource);
+        }
         match (Family::of(&wait.resource.kind), wait.mode) {
             (Family::Permits, WaitMode::Acquire { permits }) => match self.missing_permits(id, wait, resource, permits)
             {

@@ -41,6 +41,7 @@ enum Ended {
     Message,
     Room,
     Lock,
+    Reach,
 }
 
 /// The least fixed point.
@@ -64,7 +65,7 @@ pub(super) struct Liveness<'g, 'a> {
     /// Found holders of a lock for threads that have not let go.
     keepers: Vec<usize>,
     /// Per resource and [`Ended`].
-    ended: Vec<[bool; 3]>,
+    ended: Vec<[bool; 4]>,
     alive: Vec<bool>,
     any_driver: bool,
     work: Vec<NodeId>,
@@ -90,7 +91,7 @@ impl<'g, 'a> Liveness<'g, 'a> {
             open_ends: vec![(false, false); graph.resources.all.len()],
             given: vec![0; nodes],
             keepers: graph.resources.all.iter().map(|resource| resource.holders.len()).collect(),
-            ended: vec![[false; 3]; graph.resources.all.len()],
+            ended: vec![[false; 4]; graph.resources.all.len()],
             alive: vec![false; graph.runtimes.len()],
             any_driver: false,
             work: Vec::new(),
@@ -201,7 +202,8 @@ impl<'g, 'a> Liveness<'g, 'a> {
             Need::Release(resource) => resources[resource].holders.is_empty(),
             Need::Message(resource) => self.open_ends[resource].0,
             Need::Room(resource) => self.open_ends[resource].1,
-            Need::Permits(..) | Need::End(_) | Need::Driver | Need::Children => false,
+            // Who can reach it is known, or there would be no such need.
+            Need::Reached(_) | Need::Permits(..) | Need::End(_) | Need::Driver | Need::Children => false,
         }
     }
 
@@ -213,8 +215,13 @@ impl<'g, 'a> Liveness<'g, 'a> {
         while let Some(id) = self.work.pop() {
             self.release(id);
             self.spread_in_task(id);
-            if let Owner::Thread(thread) = self.graph.nodes[id].owner {
-                self.unblock(thread);
+            match self.graph.nodes[id].owner {
+                Owner::Thread(thread) => self.unblock(thread),
+                Owner::Task(task) => {
+                    for &resource in self.graph.reaches.get(&task).into_iter().flatten() {
+                        self.end_waits(resource, Ended::Reach);
+                    }
+                }
             }
             if let Some(joiners) = self.graph.joiners.get(&id) {
                 for &joiner in joiners {
@@ -380,6 +387,7 @@ impl<'g, 'a> Liveness<'g, 'a> {
                 Need::Message(_) => ended == Ended::Message,
                 Need::Room(_) => ended == Ended::Room,
                 Need::Release(_) => ended == Ended::Lock,
+                Need::Reached(_) => ended == Ended::Reach,
                 _ => false,
             };
             if ends {

@@ -84,6 +84,11 @@ fn is_library(function: &str) -> bool {
         "futures_util",
         "futures_core",
     ];
+    // Go's own packages around what waits; its names have no `::`.
+    const PACKAGES: [&str; 6] = ["sync.", "internal/", "runtime.", "time.", "context.", "io."];
+    if !function.contains("::") && PACKAGES.iter().any(|package| function.starts_with(package)) {
+        return true;
+    }
     let first = function.trim_start_matches('<').split("::").next().unwrap_or_default();
     LIBRARIES.contains(&first)
 }

@@ -30,6 +30,8 @@ pub(super) enum Point {
     Room(ResourceId),
     /// A lock for threads is released.
     Release(ResourceId),
+    /// Somebody who can reach it acts on it.
+    Reached(ResourceId),
     /// A worker of the runtime polls.
     Worker(usize),
     /// Anyone drives timers and sockets.
@@ -136,6 +138,11 @@ impl View<'_, '_, '_> {
                 }
                 all
             }
+            Point::Reached(resource) => {
+                let reachers = resources[resource].reachers.iter().flatten();
+                let nodes = reachers.flat_map(|&task| self.graph.tasks[task].clone());
+                nodes.filter(|&node| self.is_stuck(node)).map(Point::Goes).collect()
+            }
             Point::Worker(runtime) => {
                 self.graph.runtimes[runtime].drivers.iter().map(|&thread| Point::Goes(thread)).collect()
             }
@@ -176,6 +183,10 @@ impl View<'_, '_, '_> {
             Need::Release(resource) => vec![Point::Release(resource)],
             Need::Message(resource) => vec![Point::Message(resource)],
             Need::Room(resource) => vec![Point::Room(resource)],
+            Need::Reached(resource) => {
+                let reachers = self.graph.resources.all[resource].reachers.as_deref();
+                if reachers.is_none_or(<[usize]>::is_empty) { Vec::new() } else { vec![Point::Reached(resource)] }
+            }
             Need::End(target) => vec![Point::Goes(target)],
             Need::Driver => vec![Point::Driver],
             Need::Children => {

@@ -85,8 +85,10 @@ pub(super) struct ResourceNode<'a> {
     pub(super) queue: Vec<Slot>,
     /// Waiters for permits whose place is not known, with what they want.
     pub(super) unordered: Vec<(u64, NodeId)>,
-    /// Nodes that wait for a message, a thread lock's release or room.
+    /// Nodes that wait for a message, a thread lock's release, room, or an act of whoever can reach it.
     pub(super) waiting: Vec<NodeId>,
+    /// Every task (by index) that can reach it, where that is known.
+    pub(super) reachers: Option<Vec<usize>>,
 }
 
 /// Whether all that could act on a resource were found.
@@ -223,6 +225,7 @@ impl<'a> Resources<'a> {
                 queue: Vec::new(),
                 unordered: Vec::new(),
                 waiting: Vec::new(),
+                reachers: None,
             });
             self.all.len() - 1
         });

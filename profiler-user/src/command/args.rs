@@ -144,9 +144,22 @@ pub struct Tasks {
     #[arg(long)]
     pub json: bool,
 
+    /// How to print them as text; `goroutines` is how a Go program prints its own, which other tools read.
+    #[arg(long, value_name = "FORM", default_value = "page", conflicts_with = "json")]
+    pub format: Form,
+
     /// How to watch.
     #[command(flatten)]
     pub watch: Watch,
+}
+
+/// Forms of text for tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Form {
+    /// For people.
+    Page,
+    /// `goroutine 18 [chan receive, 5 minutes]:`, one by one.
+    Goroutines,
 }
 
 /// [`TaskState`] as a flag.

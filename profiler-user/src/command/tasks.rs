@@ -6,7 +6,7 @@ use anyhow::bail;
 use tokio::runtime::Handle;
 
 use super::{
-    args::Tasks,
+    args::{Form, Tasks},
     attach::{self, Attach},
     gather::{Plan, Stop, gather},
     output::{Output, Status},
@@ -26,6 +26,12 @@ pub(super) fn run(tasks: &Tasks, runtime: &Handle, output: Output) -> anyhow::Re
     let view = look(tasks, runtime, output)?;
     let chosen = choose(tasks, &view);
     let limit = tasks.limit.unwrap_or(usize::MAX);
+    if tasks.format == Form::Goroutines {
+        let mut page = output.page();
+        text::goroutines(&mut page, &chosen[..limit.min(chosen.len())]);
+        output.print(&page.into_text())?;
+        return Ok(Status::Fine);
+    }
     let mut page = output.page();
     text::header(&mut page, &view.snapshot);
     let document = if tasks.all {

@@ -33,6 +33,7 @@ pub(super) fn since(since: Since) -> String {
         SinceSource::Attach => format!("at least {bound}, since gordian attached"),
         SinceSource::Snapshot => format!("{bound}, by snapshots"),
         SinceSource::Event => bound,
+        SinceSource::Runtime => format!("at least {bound}, as its runtime noted"),
     }
 }
 

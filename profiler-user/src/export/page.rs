@@ -80,6 +80,13 @@ impl Page {
         self
     }
 
+    /// Adds a tab character, for forms that others read.
+    pub fn tab_stop(&mut self) -> &mut Self {
+        self.text.push('\t');
+        self.column += 1;
+        self
+    }
+
     /// Ends the line.
     pub fn end(&mut self) {
         let kept = self.text.trim_end_matches(' ').len();

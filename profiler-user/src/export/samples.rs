@@ -11,8 +11,8 @@ use proptest::{collection::vec, option, prelude::*, sample::select};
 use crate::{
     model::{
         Certainty, Coverage, Edge, EdgeEnd, Escape, Finding, FindingKind, FindingThread, Fork, Frame, Hold, HoldHow,
-        LostCounts, PartyId, ResourceKey, ResourceKind, Runtime, RuntimeKind, Since, SinceSource, Snapshot, Strand,
-        Target, Task, TaskState, Wait, WaitMode,
+        LostCounts, Origin, PartyId, ResourceKey, ResourceKind, Runtime, RuntimeKind, Since, SinceSource, Snapshot,
+        Strand, Target, Task, TaskState, Wait, WaitMode,
     },
     session::{ProbeState, View},
 };
@@ -42,6 +42,8 @@ pub(crate) fn task(id: u64, name: &str, root: Strand) -> Task {
         runtime: 0,
         name: name.into(),
         state: TaskState::Suspended,
+        status: None,
+        origin: None,
         since: Some(Since { at_least_s: 2.04, source: SinceSource::Attach }),
         root,
         incomplete: None,
@@ -353,16 +355,20 @@ fn any_strand() -> impl Strategy<Value = Strand> {
 fn any_task() -> impl Strategy<Value = Task> {
     use TaskState::{Blocked, Complete, Running, Scheduled, Suspended, Unknown};
     let state = select(vec![Running, Scheduled, Suspended, Blocked, Complete, Unknown]);
-    let source = select(vec![SinceSource::Attach, SinceSource::Snapshot, SinceSource::Event]);
+    let source = select(vec![SinceSource::Attach, SinceSource::Snapshot, SinceSource::Event, SinceSource::Runtime]);
     let since = option::of((any::<f64>(), source).prop_map(|(at_least_s, source)| Since { at_least_s, source }));
-    (any_party(), text(), state, since, any_strand(), option::of(text()), any::<(bool, Option<i32>, u64)>()).prop_map(
-        |(party, name, state, since, root, incomplete, (unstable, thread, address))| Task {
+    let origin = (option::of(any_party()), option::of(any_frame())).prop_map(|(party, site)| Origin { party, site });
+    let told = (option::of(text()), option::of(origin), option::of(text()));
+    (any_party(), text(), state, since, any_strand(), told, any::<(bool, Option<i32>, u64)>()).prop_map(
+        |(party, name, state, since, root, (status, origin, incomplete), (unstable, thread, address))| Task {
             party,
             address,
             runtime: 0,
             name: name.into(),
             state,
+            status: status.map(Into::into),
             since,
+            origin,
             root,
             awaits_known: incomplete.is_none(),
             incomplete: incomplete.map(Into::into),

@@ -15,5 +15,5 @@ pub use finding::{Certainty, Edge, EdgeEnd, Escape, Finding, FindingKind, Findin
 pub use party::PartyId;
 pub use resource::{QueueEntry, Resource, ResourceKey, ResourceKind};
 pub use snapshot::{Coverage, Runtime, RuntimeKind, Snapshot, Target};
-pub use task::{Fork, Frame, Hold, HoldHow, Since, SinceSource, Strand, Task, TaskState, Wait, WaitMode};
+pub use task::{Fork, Frame, Hold, HoldHow, Origin, Since, SinceSource, Strand, Task, TaskState, Wait, WaitMode};
 pub use thread::{Syscall, Thread, ThreadActivity, ThreadRole};

@@ -53,6 +53,20 @@ pub enum ResourceKind {
     PthreadMutex,
     /// A futex whose object is unknown.
     Futex,
+    /// A Go channel.
+    GoChan,
+    /// A Go channel that is nil, or a select without cases; its address is that of the waiting goroutine's record.
+    GoNilChan,
+    /// Go's `sync.Mutex`
+    GoMutex,
+    /// Go's `sync.RWMutex`
+    GoRwMutex,
+    /// Go's `sync.WaitGroup`
+    GoWaitGroup,
+    /// Go's `sync.Cond`
+    GoCond,
+    /// A semaphore of the Go runtime where the primitive around it could not be told.
+    GoSemaphore,
     /// A leaf future that is not understood; the name of its type.
     Other(String),
 }
@@ -61,6 +75,25 @@ impl ResourceKind {
     /// Whether permits move between holders and waiters: a mutex, a lock, a semaphore.
     pub fn is_permits(&self) -> bool {
         matches!(self, Self::TokioMutex | Self::TokioRwLock | Self::TokioSemaphore | Self::TokioBatchSemaphore)
+    }
+
+    /// Whether those who wait for it are tasks that nobody can end from outside: goroutines.
+    pub fn is_of_goroutines(&self) -> bool {
+        matches!(
+            self,
+            Self::GoChan
+                | Self::GoNilChan
+                | Self::GoMutex
+                | Self::GoRwMutex
+                | Self::GoWaitGroup
+                | Self::GoCond
+                | Self::GoSemaphore
+        )
+    }
+
+    /// Whether it is a lock that goroutines wait for.
+    pub fn is_goroutine_lock(&self) -> bool {
+        matches!(self, Self::GoMutex | Self::GoRwMutex)
     }
 
     /// Whether a thread (not a task) waits for it.
@@ -103,6 +136,13 @@ impl fmt::Display for ResourceKind {
             Self::ParkingLotRwLock => "parking_lot::RwLock",
             Self::PthreadMutex => "pthread_mutex_t",
             Self::Futex => "futex",
+            Self::GoChan => "chan",
+            Self::GoNilChan => "nil chan",
+            Self::GoMutex => "sync.Mutex",
+            Self::GoRwMutex => "sync.RWMutex",
+            Self::GoWaitGroup => "sync.WaitGroup",
+            Self::GoCond => "sync.Cond",
+            Self::GoSemaphore => "semaphore",
             Self::Other(name) => name,
         })
     }
@@ -143,4 +183,6 @@ pub struct Resource {
     pub queue: Vec<QueueEntry>,
     /// Whether `queue` is the whole queue.
     pub queue_known: bool,
+    /// Every task that can reach it, where that is known: whoever is not among them can never act on it.
+    pub reachable_by: Option<Vec<PartyId>>,
 }

@@ -15,6 +15,8 @@ pub enum RuntimeKind {
     TokioLocalSet,
     /// Tokio, scheduler not told apart.
     Tokio,
+    /// Go's scheduler of goroutines.
+    Go,
 }
 
 impl RuntimeKind {
@@ -25,6 +27,7 @@ impl RuntimeKind {
             Self::TokioCurrentThread => "tokio current_thread",
             Self::TokioLocalSet => "tokio LocalSet",
             Self::Tokio => "tokio",
+            Self::Go => "go",
         }
     }
 }

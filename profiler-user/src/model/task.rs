@@ -64,6 +64,8 @@ pub enum SinceSource {
     Snapshot,
     /// An event in the kernel marked the beginning.
     Event,
+    /// The runtime in the target noted the time itself.
+    Runtime,
 }
 
 impl SinceSource {
@@ -73,6 +75,7 @@ impl SinceSource {
             Self::Attach => "attach",
             Self::Snapshot => "snapshot",
             Self::Event => "event",
+            Self::Runtime => "runtime",
         }
     }
 }
@@ -217,6 +220,15 @@ pub struct Hold {
     pub site: Option<Frame>,
 }
 
+/// Who started a task, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The task that did; `None` where only the place is known.
+    pub party: Option<PartyId>,
+    /// The place in the program.
+    pub site: Option<Frame>,
+}
+
 /// One task, or the root future of a `block_on`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Task {
@@ -230,8 +242,12 @@ pub struct Task {
     pub name: Arc<str>,
     /// What it does now.
     pub state: TaskState,
+    /// The same in the runtime's own words, where it has any: `chan receive`.
+    pub status: Option<Arc<str>>,
     /// For how long; `None` in a single snapshot.
     pub since: Option<Since>,
+    /// Who started it, where the runtime remembers.
+    pub origin: Option<Origin>,
     /// The root chain, with its forks.
     pub root: Strand,
     /// Whether `root` and its holds are the whole truth; if not, why (one line).

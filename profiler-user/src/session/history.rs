@@ -71,10 +71,13 @@ impl History {
                 }
             }
             entry.firm |= firm;
-            task.since = Some(Since {
+            let seen = Since {
                 at_least_s: snapshot.taken_at.saturating_duration_since(entry.since).as_secs_f64(),
                 source: entry.source,
-            });
+            };
+            // What the runtime itself has noted may go back further.
+            let noted = task.since.filter(|noted| noted.at_least_s > seen.at_least_s);
+            task.since = Some(noted.unwrap_or(seen));
         }
         self.tasks.retain(|party, _| present.contains(party));
     }
@@ -143,6 +146,8 @@ mod tests {
             runtime: 0,
             name: Arc::from("srv::work"),
             state: TaskState::Suspended,
+            status: None,
+            origin: None,
             since: None,
             root: Strand::new(Vec::new()),
             incomplete: incomplete.map(Into::into),

@@ -105,6 +105,7 @@ pub(super) fn source_short(since: Option<Since>) -> &'static str {
         Some(SinceSource::Attach) => "attach",
         Some(SinceSource::Snapshot) => "seen",
         Some(SinceSource::Event) => "event",
+        Some(SinceSource::Runtime) => "own",
         None => "",
     }
 }
@@ -119,6 +120,7 @@ pub(super) fn since_long(since: Option<Since>) -> String {
         SinceSource::Attach => format!("for at least {bound}, since attach (it began earlier)"),
         SinceSource::Snapshot => format!("for at least {bound} (it was seen to begin, between two snapshots)"),
         SinceSource::Event => format!("for at least {bound} (an event in the kernel marked its beginning)"),
+        SinceSource::Runtime => format!("for at least {bound}, as its runtime has noted"),
     }
 }
 

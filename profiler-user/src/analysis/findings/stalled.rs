@@ -109,7 +109,7 @@ fn holder(graph: &Graph<'_>, node: NodeId) -> Option<NodeId> {
         }
         Need::End(target) => Some(target),
         Need::Children => graph.nodes[node].children.iter().copied().find(|&child| holder(graph, child).is_some()),
-        Need::Nothing | Need::Message(_) | Need::Room(_) | Need::Driver => None,
+        Need::Nothing | Need::Message(_) | Need::Room(_) | Need::Reached(_) | Need::Driver => None,
     }
 }
 

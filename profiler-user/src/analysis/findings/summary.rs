@@ -11,7 +11,7 @@ use crate::{
         names,
         resources::ResourceId,
     },
-    model::{HoldHow, PartyId, ResourceKind, Wait},
+    model::{HoldHow, PartyId, ResourceKind, Wait, WaitMode},
 };
 
 /// Parties of a ring that a sentence still names one by one.
@@ -95,6 +95,7 @@ fn alone(graph: &Graph<'_>, link: Link) -> String {
         Relation::Before => ", behind another place in the queue that is its own and that it does not poll",
         Relation::Sender => ", whose sender it owns itself",
         Relation::Receiver => ", whose receiver it owns itself",
+        Relation::Reaches => ", which only it itself can reach",
         Relation::Ends | Relation::Runs => ", which is itself",
     };
     format!("{} {}{tail}", names::full(graph, link.from), waits(graph, link.from))
@@ -112,6 +113,7 @@ fn chain(graph: &Graph<'_>, links: &[Link]) -> String {
             Relation::Before => format!("{}, queued behind {whom}", waits(graph, link.from)),
             Relation::Sender => format!("{}, whose sender is owned by {whom}", waits(graph, link.from)),
             Relation::Receiver => format!("{}, whose receiver is owned by {whom}", waits(graph, link.from)),
+            Relation::Reaches => format!("{}, which only {whom} could reach", waits(graph, link.from)),
             Relation::Ends => format!("waits for the end of {whom}"),
             Relation::Runs => format!("can only be run by {whom}"),
         };
@@ -131,6 +133,7 @@ enum Relation {
     Before,
     Sender,
     Receiver,
+    Reaches,
     Ends,
     Runs,
 }
@@ -148,6 +151,8 @@ fn relation(graph: &Graph<'_>, link: Link) -> Relation {
         Need::Permits(resource, _) if link.to.is_some_and(|to| has(resource, to)) => Relation::Holds,
         Need::Permits(..) => Relation::Before,
         Need::Release(_) => Relation::Holds,
+        Need::Reached(resource) if link.to.is_some_and(|to| has(resource, to)) => Relation::Holds,
+        Need::Reached(_) => Relation::Reaches,
         Need::Message(_) => Relation::Sender,
         Need::Room(_) => Relation::Receiver,
         Need::End(_) => Relation::Ends,
@@ -181,11 +186,14 @@ fn waits_plainly(graph: &Graph<'_>, node: NodeId) -> String {
         Need::Message(_) => format!("waits for a message on {name}"),
         Need::Room(_) => format!("waits for room in {name}"),
         Need::End(_) => format!("waits for the end of {name}"),
+        Need::Reached(_) if wait.mode == WaitMode::Receive => format!("waits for a message on {name}"),
+        Need::Reached(_) if wait.mode == WaitMode::Send => format!("waits for room in {name}"),
         _ => format!("waits for {name}"),
     }
 }
 
 fn is_lock(wait: &Wait) -> bool {
-    matches!(wait.resource.kind, ResourceKind::TokioMutex | ResourceKind::TokioRwLock)
+    wait.resource.kind.is_goroutine_lock()
+        || matches!(wait.resource.kind, ResourceKind::TokioMutex | ResourceKind::TokioRwLock)
         || wait.resource.kind.is_thread_lock()
 }

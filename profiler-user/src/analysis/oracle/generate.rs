@@ -46,12 +46,14 @@ pub(super) fn world(bytes: &[u8], recipe: Recipe) -> World {
         locks: Vec::new(),
         channels: Vec::new(),
         blocking: Vec::new(),
+        things: Vec::new(),
         holds: Vec::new(),
     };
     let tasks = 1 + tape.below(3);
     let workers = 1 + tape.below(2);
     let plain = tape.below(2);
-    let counts = Counts { tasks, locks: 1 + tape.below(2), channels: tape.below(3), blocking: tape.below(3) };
+    let counts =
+        Counts { tasks, locks: 1 + tape.below(2), channels: tape.below(3), blocking: tape.below(3), things: 0 };
     world.locks = (0..counts.locks)
         .map(|_| Lock {
             free: u8::from(tape.rarely(4)),
@@ -69,6 +71,13 @@ pub(super) fn world(bytes: &[u8], recipe: Recipe) -> World {
         })
         .collect();
     world.blocking = (0..counts.blocking).map(|_| recipe.strangers && tape.rarely(6)).collect();
+    world.things = (0..tape.below(3))
+        .map(|_| {
+            let reachers = (0..tasks).filter(|_| tape.rarely(2)).collect();
+            (reachers, !(recipe.gaps && tape.rarely(3)))
+        })
+        .collect();
+    let counts = Counts { things: world.things.len(), ..counts };
     world.threads = (0..workers + plain)
         .map(|thread| Thread {
             blocked: (counts.blocking > 0 && tape.rarely(2)).then(|| tape.below(counts.blocking)),
@@ -93,6 +102,7 @@ struct Counts {
     locks: usize,
     channels: usize,
     blocking: usize,
+    things: usize,
 }
 
 fn add_task(world: &mut World, tape: &mut Tape<'_>, task: usize, counts: Counts, recipe: Recipe) {
@@ -149,11 +159,12 @@ fn place(world: &World, tape: &mut Tape<'_>) -> Runs {
 }
 
 fn leaf(tape: &mut Tape<'_>, counts: Counts, recipe: Recipe) -> Waits {
-    match tape.below(16) {
+    match tape.below(18) {
         9..=10 if counts.channels > 0 => Waits::Message(tape.below(counts.channels)),
         11 if counts.channels > 0 => Waits::Room(tape.below(counts.channels)),
         12..=13 => Waits::End(tape.below(counts.tasks)),
         14 if recipe.timers => Waits::Timer,
+        16..=17 if counts.things > 0 => Waits::Reached(tape.below(counts.things)),
         15 if recipe.strangers => Waits::Outside,
         _ => Waits::Permits { lock: tape.below(counts.locks), wants: 1 + u8::from(tape.rarely(4)) },
     }

@@ -25,6 +25,8 @@ pub(super) enum Waits {
     Room(usize),
     /// A task's end.
     End(usize),
+    /// An act of anyone who can reach this thing.
+    Reached(usize),
     /// A timer.
     Timer,
     /// Something that the outside brings.
@@ -140,6 +142,8 @@ pub(super) struct World {
     channels: Vec<Channel>,
     /// For each lock for threads, whether a party that no reader sees holds it.
     blocking: Vec<bool>,
+    /// Things that whoever can reach them may act on: the tasks that can, and whether the reader knows who they are.
+    things: Vec<(Vec<usize>, bool)>,
     holds: Vec<(Owner, Holds)>,
 }
 
@@ -183,5 +187,6 @@ impl World {
         self.tasks.iter().all(|task| task.missed == Missed::Nothing)
             && self.locks.iter().all(|lock| lock.total_known && lock.queue_known)
             && self.channels.iter().all(|channel| channel.counted)
+            && self.things.iter().all(|(_, known)| *known)
     }
 }

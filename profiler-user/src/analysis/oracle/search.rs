@@ -216,6 +216,10 @@ impl Search<'_> {
                 !self.world.channels[channel].hidden_receiver && !has(channel, Holds::Receiver)
             }
             (_, Waits::End(task)) => state.strands[self.world.root(task)] == Status::Gone,
+            (_, Waits::Reached(thing)) => {
+                let mut reachers = self.world.things[thing].0.iter().flat_map(|&task| &self.world.tasks[task].strands);
+                reachers.any(|&strand| matches!(state.strands[strand], Status::Free | Status::Gone))
+            }
             (_, Waits::Timer) => self.any_worker(state),
         };
         if comes {

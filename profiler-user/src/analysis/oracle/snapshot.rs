@@ -13,6 +13,7 @@ use crate::{
 const LOCKS: u64 = 0x100;
 const CHANNELS: u64 = 0x200;
 const BLOCKING: u64 = 0x300;
+const THINGS: u64 = 0x500;
 /// Kernel id of the first thread.
 const THREADS: i32 = 100;
 
@@ -28,7 +29,8 @@ impl World {
         let threads = (0..self.threads.len()).map(|thread| self.show_thread(thread)).collect();
         let locks = (0..self.locks.len()).map(|lock| self.show_lock(lock));
         let channels = (0..self.channels.len()).map(|channel| self.show_channel(channel));
-        build::process_with(threads, tasks, locks.chain(channels).collect())
+        let things = (0..self.things.len()).map(|thing| self.show_thing(thing));
+        build::process_with(threads, tasks, locks.chain(channels).chain(things).collect())
     }
 
     fn show_task(&self, task: usize) -> Task {
@@ -74,6 +76,7 @@ impl World {
             Waits::Message(channel) => build::wait(channel_key(channel), WaitMode::Receive),
             Waits::Room(channel) => build::wait(channel_key(channel), WaitMode::Send),
             Waits::End(task) => Wait { target: Some(self.party(task)), ..build::join(task as u64) },
+            Waits::Reached(thing) => build::wait(thing_key(thing), WaitMode::Unknown),
             Waits::Timer => build::timer(1_000),
             Waits::Outside => build::wait(build::key(ResourceKind::TokioNotify, 0x400), WaitMode::Notified),
         })
@@ -154,6 +157,12 @@ impl World {
         }
     }
 
+    fn show_thing(&self, thing: usize) -> Resource {
+        let (reachers, known) = &self.things[thing];
+        let reachers = reachers.iter().map(|&task| self.party(task)).collect();
+        Resource { reachable_by: known.then_some(reachers), ..build::resource(thing_key(thing)) }
+    }
+
     fn show_channel(&self, channel: usize) -> Resource {
         let this = &self.channels[channel];
         let count = |what: Holds, hidden: bool| {
@@ -166,6 +175,10 @@ impl World {
             ..build::resource(channel_key(channel))
         }
     }
+}
+
+fn thing_key(thing: usize) -> ResourceKey {
+    build::key(ResourceKind::Other("thing".into()), THINGS + thing as u64)
 }
 
 /// Kernel id of a thread.

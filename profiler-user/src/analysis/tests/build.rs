@@ -71,6 +71,8 @@ pub(crate) fn task(id: u64, root: Strand) -> Task {
         runtime: 0,
         name: Arc::from("app::work"),
         state: TaskState::Suspended,
+        status: None,
+        origin: None,
         since: None,
         root,
         incomplete: None,
@@ -107,6 +109,7 @@ pub(crate) fn resource(key: ResourceKey) -> Resource {
         receivers: None,
         queue: Vec::new(),
         queue_known: false,
+        reachable_by: None,
     }
 }
 

@@ -106,6 +106,13 @@ struct HoldJson<'a> {
     site: Option<FrameJson<'a>>,
 }
 
+/// Who started a task: the place, and the task.
+#[derive(Serialize)]
+struct OriginJson<'a> {
+    party: Option<Shown<PartyId>>,
+    site: Option<FrameJson<'a>>,
+}
+
 #[derive(Serialize)]
 struct SinceJson {
     at_least_s: f64,
@@ -119,12 +126,14 @@ pub struct TaskJson<'a> {
     party: Shown<PartyId>,
     name: &'a str,
     state: &'static str,
+    status: Option<&'a str>,
     since: Option<SinceJson>,
     awaits: Vec<AwaitJson<'a>>,
     wait: Option<WaitJson<'a>>,
     holds: Vec<HoldJson<'a>>,
     thread: Option<i32>,
     address: Address,
+    origin: Option<OriginJson<'a>>,
     incomplete: Option<&'a str>,
     unstable: bool,
 }
@@ -136,6 +145,7 @@ impl<'a> From<&'a Task> for TaskJson<'a> {
             party: Shown(task.party),
             name: &task.name,
             state: task.state.name(),
+            status: task.status.as_deref(),
             since: task.since.map(|since| SinceJson {
                 at_least_s: if since.at_least_s.is_finite() { since.at_least_s.max(0.0) } else { 0.0 },
                 source: since.source.name(),
@@ -146,6 +156,10 @@ impl<'a> From<&'a Task> for TaskJson<'a> {
             thread: task.thread,
             address: Address(task.address),
             incomplete: task.incomplete.as_deref(),
+            origin: task.origin.as_ref().map(|origin| OriginJson {
+                party: origin.party.map(Shown),
+                site: origin.site.as_ref().map(FrameJson::from),
+            }),
             unstable: task.unstable,
         }
     }

@@ -2,6 +2,7 @@
 
 mod capture;
 mod finding;
+mod goroutines;
 mod ps;
 mod remedy;
 mod resource;
@@ -10,6 +11,7 @@ mod tasks;
 
 pub use capture::captured;
 pub use finding::{ended, finding, verdict};
+pub use goroutines::goroutines;
 pub use ps::candidates;
 pub use tasks::{groups, header, tasks, threads, unread};
 

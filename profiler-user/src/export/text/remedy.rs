@@ -67,8 +67,10 @@ fn meanwhile(finding: &Finding) -> Option<&'static str> {
         _ if finding.breakable_by.iter().any(|escape| escape.in_ms.is_some()) => {
             Some("Until then it is broken by what is said above, and can come back.")
         }
-        // A thread cannot be aborted.
-        _ if threads => Some("Until then a restart helps."),
+        // A thread cannot be aborted, nor can a goroutine.
+        _ if threads || finding.edges.iter().any(|edge| edge.resource.kind.is_of_goroutines()) => {
+            Some("Until then a restart helps.")
+        }
         FindingKind::Deadlock => Some("Until then aborting one of the tasks (JoinHandle::abort) or a restart helps."),
         _ => Some("Until then aborting the task (JoinHandle::abort) or a restart helps."),
     }
@@ -83,7 +85,8 @@ fn is_to_itself(edge: &Edge) -> bool {
 }
 
 fn is_lock(edge: &Edge) -> bool {
-    edge.resource.kind.is_permits() || edge.resource.kind.is_thread_lock()
+    let kind = &edge.resource.kind;
+    kind.is_permits() || kind.is_thread_lock() || kind.is_goroutine_lock()
 }
 
 fn is_pool(edge: &Edge) -> bool {

@@ -3,6 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     export::{escape::is_unsafe, group::group, page::Page, samples},
+    model::{Frame, Origin, PartyId, Since, SinceSource},
     session::View,
 };
 
@@ -76,4 +77,23 @@ proptest! {
             prop_assert!(raw.is_empty(), "{raw:?}");
         }
     }
+}
+
+#[test]
+fn goroutines_as_go_prints_them() {
+    let mut task = samples::ring(2).snapshot.tasks[0].clone();
+    let site = Frame { function: "main.main".into(), file: Some("/srv/main.go".into()), line: Some(7) };
+    let inner = Frame { function: "main.(*Queue).take".into(), line: Some(41), ..site.clone() };
+    task.root.frames = vec![site.clone(), inner];
+    task.status = Some("chan receive".into());
+    task.since = Some(Since { at_least_s: 301.0, source: SinceSource::Runtime });
+    task.origin = Some(Origin { party: Some(PartyId::Task { runtime: 1, id: 1 }), site: Some(site) });
+    let mut page = Page::new(false);
+    goroutines(&mut page, &[&task]);
+    let id = task.id();
+    let expected = format!(
+        "goroutine {id} [chan receive, 5 minutes]:\nmain.(*Queue).take(...)\n\t/srv/main.go:41\nmain.main(...)\n\t\
+         /srv/main.go:7\ncreated by main.main in goroutine 1\n\t/srv/main.go:7\n"
+    );
+    assert_eq!(page.into_text(), expected);
 }

@@ -134,6 +134,7 @@ pub(super) fn read(code: &Code, memory: &dyn Memory, tasks: &mut [ReadTask], fs_
                 receivers: None,
                 queue: queue_entries,
                 queue_known: queue.complete,
+                reachable_by: None,
             },
         );
     }

@@ -51,6 +51,8 @@ pub(super) fn task(id: u64, name: &str, state: TaskState, root: Strand) -> Task 
         runtime: 0,
         name: name.into(),
         state,
+        status: None,
+        origin: None,
         since: Some(since(0.4, SinceSource::Snapshot)),
         root,
         incomplete: None,
@@ -189,6 +191,7 @@ fn mutex(address: u64, queue: &[u64]) -> Resource {
         receivers: None,
         queue: queue.iter().map(|&id| QueueEntry { party: Some(party(id)), wants: Some(1) }).collect(),
         queue_known: true,
+        reachable_by: None,
     }
 }
 
