@@ -2,6 +2,7 @@
 
 mod world;
 
+pub mod go;
 pub mod tokio;
 
 pub use world::{ThreadContext, ThreadRegisters, World};
@@ -11,7 +12,15 @@ use std::sync::Arc;
 use crate::{
     debuginfo::Module,
     model::{Frame, Snapshot},
+    target::Memory,
 };
+
+/// The runtimes that are found in the code of a process.
+pub fn find(modules: &[Module], memory: &dyn Memory) -> Vec<Box<dyn Runtime>> {
+    let tokio = tokio::Tokio::find(modules, memory).map(|tokio| Box::new(tokio) as Box<dyn Runtime>);
+    let go = go::Go::find(modules, memory).map(|go| Box::new(go) as Box<dyn Runtime>);
+    tokio.into_iter().chain(go).collect()
+}
 
 /// One async runtime library, as it was found in a process. It keeps what it learned of the code, never of the data.
 pub trait Runtime {

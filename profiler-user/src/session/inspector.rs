@@ -13,7 +13,7 @@ use crate::{
     debuginfo::{Bytes, FrameRegisters, Module, Quality, RegisterUnwinder},
     model::{Frame, Snapshot, Target},
     probe::Sample,
-    runtime::{Runtime, ThreadContext, ThreadRegisters, World, tokio::Tokio},
+    runtime::{self, Runtime, ThreadContext, ThreadRegisters, World},
     target::{
         AddressSpace, Memory, ModuleFile, Place, Process, Recorder, Subject, SyscallState, TargetError, ThreadFacts,
         UserRegisters,
@@ -68,10 +68,7 @@ impl Inspector {
             }
         }
         let memory = process.memory(mappings, files.clone())?;
-        let mut runtimes: Vec<Box<dyn Runtime>> = Vec::new();
-        if let Some(tokio) = Tokio::find(&modules, &memory) {
-            runtimes.push(Box::new(tokio));
-        }
+        let runtimes = runtime::find(&modules, &memory);
         if runtimes.is_empty() {
             process.check()?;
             return Err(no_runtime(&process, &modules));
@@ -230,7 +227,7 @@ fn no_runtime(process: &Subject, modules: &[Module]) -> AttachError {
     let why = if stripped {
         "its symbols have been stripped, and without them tasks cannot be found; run the unstripped binary"
     } else {
-        "no Tokio task type was found in its code; `gordian ps` lists the processes that can be read"
+        "neither a Tokio task type nor the Go runtime was found in its code; `gordian ps` lists the processes that can be read"
     };
     AttachError::NoRuntime {
         pid: process.pid(),

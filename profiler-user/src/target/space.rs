@@ -91,6 +91,44 @@ impl AddressSpace {
         self.read(address, buf)
     }
 
+    /// Fills `buf` from `address` on with what is there now: in bounded pieces, unkept, and without fetching what is not
+    /// in memory. Private memory that was never touched is zero.
+    pub fn read_bulk(&self, address: u64, buf: &mut [u8]) -> Result<(), MemoryError> {
+        let end = address.checked_add(buf.len() as u64).ok_or(MemoryError::Unmapped(address))?;
+        let mut at = address;
+        for run in self.resident_runs(address..end) {
+            self.zero_untouched(at..run.start, address, buf)?;
+            let mut from = run.start;
+            while from < run.end {
+                let length = BULK.min(run.end - from);
+                let place = (from - address) as usize;
+                self.read_remote(from, &mut buf[place..place + length as usize])?;
+                from += length;
+            }
+            at = run.end;
+        }
+        self.zero_untouched(at..end, address, buf)
+    }
+
+    /// Zeroes the part of `buf` for `range`; an error where that is not what the target would see there.
+    fn zero_untouched(&self, range: Range<u64>, start: u64, buf: &mut [u8]) -> Result<(), MemoryError> {
+        let mut at = range.start;
+        while at < range.end {
+            let private = self.mappings.at(at).is_some_and(|map| map.read && map.inode == 0 && !map.shared);
+            let untouched = match &self.source {
+                Source::Live { residency, .. } => residency.at(at) == Some(Residency::Absent),
+                // What was not kept is not known to be zero.
+                Source::Kept(_) => false,
+            };
+            if !private || !untouched {
+                return Err(MemoryError::Unmapped(at));
+            }
+            at = (at / PAGE + 1).saturating_mul(PAGE);
+        }
+        buf[(range.start - start) as usize..(range.end - start) as usize].fill(0);
+        Ok(())
+    }
+
     /// Calls `visit` with the address and bytes of every resident stretch of `range`, in bounded pieces, unkept.
     pub fn scan(&self, range: Range<u64>, mut visit: impl FnMut(u64, &[u8])) {
         let mut buf = Vec::new();
@@ -273,6 +311,20 @@ mod tests {
         assert_eq!(memory.read_u64(at), Ok(0));
         memory.refresh();
         assert_eq!(residency(&memory, at), Some(Residency::Absent));
+    }
+
+    #[test]
+    fn a_bulk_read_touches_nothing() {
+        let mut pages = MmapMut::map_anon(1 << 20).expect("a fresh mapping");
+        let at = pages.as_ptr() as u64;
+        pages[3 * PAGE as usize] = 7;
+        let (_, memory) = this_process();
+        let mut read = vec![1; 1 << 20];
+        memory.read_bulk(at, &mut read).expect("all of it");
+        assert_eq!(read.iter().position(|byte| *byte != 0), Some(3 * PAGE as usize));
+        memory.refresh();
+        assert_eq!(residency(&memory, at), Some(Residency::Absent));
+        assert_eq!(memory.read_bulk(8, &mut read), Err(MemoryError::Unmapped(8)));
     }
 
     #[test]

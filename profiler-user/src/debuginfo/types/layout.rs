@@ -91,9 +91,25 @@ fn count(dwarf: &Dwarf, of: TypeId) -> Option<u64> {
     count
 }
 
+/// The type that another name stands for, where this one is only another name.
+fn named(dwarf: &Dwarf, of: TypeId) -> TypeId {
+    /// Names for names.
+    const MOST_NAMES: usize = 16;
+    let mut at = of;
+    for _ in 0..MOST_NAMES {
+        let target =
+            with(dwarf, at, |unit, die| (die.tag() == gimli::DW_TAG_typedef).then(|| type_of(unit, die)).flatten());
+        match target {
+            Some(target) => at = target,
+            None => break,
+        }
+    }
+    at
+}
+
 pub(super) fn members(dwarf: &Dwarf, of: TypeId) -> Vec<Member> {
     let mut members = Vec::new();
-    children(dwarf, of, |unit, die| {
+    children(dwarf, named(dwarf, of), |unit, die| {
         if die.tag() == gimli::DW_TAG_member {
             members.extend(member(unit, die));
         }

@@ -1,0 +1,29 @@
+//! Go, read from outside: every goroutine with its stack and what it waits for, by the tables that each Go program carries
+//! for its own tracebacks and collector. Neither symbols nor debuginfo are needed.
+//!
+//! What is assumed of the runtime's structures stands in `layout`; `docs/go.md` has the facts and their limits.
+
+mod allgs;
+mod buildinfo;
+mod bytes;
+mod code;
+mod goroutine;
+mod heap;
+mod holders;
+#[cfg(test)]
+mod hostile_tests;
+mod layout;
+mod mark;
+mod moduledata;
+mod pclntab;
+mod pointers;
+mod queue;
+mod reach;
+mod read;
+mod spans;
+mod stack;
+mod threads;
+mod waits;
+
+pub use layout::table;
+pub use read::Go;

@@ -1,0 +1,221 @@
+//! The heap's spans: which memory holds objects of which size (runtime/mheap.go), and finding the object at an address.
+
+use std::ops::Range;
+
+use rustc_hash::FxHashMap;
+
+use super::{
+    bytes::{read_vec, u64_at},
+    layout::Layout,
+    moduledata::ModuleData,
+};
+use crate::{debuginfo::Module, target::Memory};
+
+/// Bytes of a page of the Go heap.
+const PAGE: u64 = 8192;
+/// Pages of one block of the index.
+const BLOCK: u64 = 8192;
+/// The state of a span that holds objects (`mSpanInUse`).
+const IN_USE: u8 = 1;
+/// Spans that are read at most.
+const MOST: u64 = 64 << 20;
+/// Bytes of all spans at most.
+const LARGEST_HEAP: u64 = 1 << 40;
+/// Spans that are tried before a list is believed.
+const TRIED: u64 = 64;
+/// Nothing is mapped below.
+const LOWEST: u64 = 0x1_0000;
+
+/// Memory that holds objects of one size.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Span {
+    pub(super) range: Range<u64>,
+    pub(super) object_size: u64,
+    pub(super) objects: u64,
+    /// Its objects hold no pointers.
+    pub(super) no_pointers: bool,
+    /// It holds one object that is larger than all size classes.
+    pub(super) large: bool,
+    /// Type of that object.
+    pub(super) large_type: u64,
+    /// First of its special records: finalizers and the like.
+    pub(super) specials: u64,
+    /// Number of its first object, counted over all spans.
+    pub(super) first_object: usize,
+}
+
+/// An object: its span's place and its number there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Object {
+    pub(super) span: usize,
+    pub(super) index: u64,
+}
+
+/// All spans, by address.
+#[derive(Debug, Default)]
+pub(super) struct Spans {
+    pub(super) all: Vec<Span>,
+    pub(super) objects: usize,
+    /// Place plus 1 of the span of each page, in blocks.
+    index: FxHashMap<u64, Box<[u32]>>,
+}
+
+impl Spans {
+    /// Sorts them and gives every object its number. Of spans that overlap, as in a list that changed while it was read,
+    /// the last one holds.
+    pub(super) fn new(mut all: Vec<Span>) -> Self {
+        all.sort_by_key(|span| span.range.start);
+        let mut spans = Self::default();
+        for (place, span) in all.iter_mut().enumerate() {
+            span.first_object = spans.objects;
+            spans.objects = spans.objects.saturating_add(span.objects as usize);
+            for page in span.range.start / PAGE..span.range.end / PAGE {
+                let block =
+                    spans.index.entry(page / BLOCK).or_insert_with(|| vec![0; BLOCK as usize].into_boxed_slice());
+                block[(page % BLOCK) as usize] = place as u32 + 1;
+            }
+        }
+        spans.all = all;
+        spans
+    }
+
+    /// The object that an address lies in.
+    pub(super) fn object(&self, address: u64) -> Option<Object> {
+        let page = address / PAGE;
+        let place = *self.index.get(&(page / BLOCK))?.get((page % BLOCK) as usize)?;
+        let place = (place as usize).checked_sub(1)?;
+        let span = self.all.get(place)?;
+        let index = address.checked_sub(span.range.start)? / span.object_size;
+        (index < span.objects).then_some(Object { span: place, index })
+    }
+
+    /// The number of an object among all.
+    pub(super) fn number(&self, object: Object) -> usize {
+        self.all[object.span].first_object + object.index as usize
+    }
+}
+
+/// Address of the list of all spans, a slice: by symbol, or by its shape in the data without pointers.
+pub(super) fn find(module: &Module, memory: &dyn Memory, layout: &Layout, data: &ModuleData) -> Option<u64> {
+    let heap = module.symbols().find(|symbol| symbol.name == "runtime.mheap_");
+    if let Some(heap) = heap {
+        return heap.address.checked_add(layout.mheap_allspans);
+    }
+    // The heap's own record may be among data of either sort; the longest list that fits is taken.
+    let mut best = (0, None);
+    for globals in [&data.globals[3], &data.globals[1]] {
+        let range = globals.range.clone();
+        let Ok(bytes) = read_vec(memory, range.start, range.end - range.start, 1 << 30) else { continue };
+        let words: Vec<u64> = bytes.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word)).collect();
+        for (index, slice) in words.windows(3).enumerate() {
+            let &[first, length, capacity] = slice else { continue };
+            let fits = first >= LOWEST
+                && first.is_multiple_of(4096)
+                && length > best.0
+                && (8..=capacity).contains(&length)
+                && capacity <= MOST;
+            if fits && are_spans(memory, layout, first, length) {
+                best = (length, range.start.checked_add(index as u64 * 8));
+            }
+        }
+    }
+    best.1
+}
+
+fn are_spans(memory: &dyn Memory, layout: &Layout, first: u64, length: u64) -> bool {
+    let step = (length / TRIED).max(1);
+    let mut in_use = false;
+    for index in (0..length).step_by(step as usize) {
+        let word = |base: u64, at: u64| memory.read_u64(base.wrapping_add(at)).ok();
+        let Some(span) = word(first, index * 8).filter(|span| *span >= LOWEST && span.is_multiple_of(8)) else {
+            return false;
+        };
+        let (Some(start), Some(pages), Ok(state)) = (
+            word(span, layout.mspan_start),
+            word(span, layout.mspan_pages),
+            memory.read_u8(span.wrapping_add(layout.mspan_state)),
+        ) else {
+            return false;
+        };
+        let plausible = state <= 2 && pages < 1 << 32 && (state == 0 || (pages > 0 && start.is_multiple_of(PAGE)));
+        if !plausible {
+            return false;
+        }
+        in_use |= state == IN_USE;
+    }
+    in_use
+}
+
+/// Reads all spans that hold objects now.
+pub(super) fn read(memory: &dyn Memory, layout: &Layout, slice: u64) -> Option<Vec<Span>> {
+    let (first, length) = (memory.read_u64(slice).ok()?, memory.read_u64(slice.checked_add(8)?).ok()?);
+    let list = read_vec(memory, first, length.checked_mul(8)?, MOST * 8).ok()?;
+    let (mut spans, mut total) = (Vec::new(), 0_u64);
+    for word in list.as_chunks::<8>().0 {
+        let record = read_vec(memory, u64::from_le_bytes(*word), layout.mspan_size, 1 << 12).ok()?;
+        let span = parse(&record, layout);
+        total = total.saturating_add(span.as_ref().map_or(0, |span| span.range.end - span.range.start));
+        if total > LARGEST_HEAP {
+            return None;
+        }
+        spans.extend(span);
+    }
+    Some(spans)
+}
+
+fn parse(record: &[u8], layout: &Layout) -> Option<Span> {
+    /// The largest span that is believed.
+    const LARGEST: u64 = 1 << 40;
+    let byte = |at: u64| record.get(usize::try_from(at).ok()?).copied();
+    if byte(layout.mspan_state)? != IN_USE {
+        return None;
+    }
+    let start = u64_at(record, layout.mspan_start)?;
+    let size = u64_at(record, layout.mspan_pages)?.checked_mul(PAGE).filter(|size| *size > 0 && *size < LARGEST)?;
+    let end = start.checked_add(size)?;
+    let object_size = u64_at(record, layout.mspan_element_size)?;
+    let objects = u64::from(byte(layout.mspan_elements)?) | u64::from(byte(layout.mspan_elements + 1)?) << 8;
+    let class = byte(layout.mspan_class)?;
+    let fits = object_size >= 8 && objects.checked_mul(object_size).is_some_and(|used| used <= size);
+    (fits && start.is_multiple_of(PAGE)).then_some(Span {
+        range: start..end,
+        object_size,
+        objects,
+        no_pointers: class & 1 == 1,
+        large: class >> 1 == 0,
+        large_type: u64_at(record, layout.mspan_large_type)?,
+        specials: u64_at(record, layout.mspan_specials)?,
+        first_object: 0,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn span(start: u64, pages: u64, object_size: u64) -> Span {
+        Span {
+            range: start..start + pages * PAGE,
+            object_size,
+            objects: pages * PAGE / object_size,
+            no_pointers: false,
+            large: false,
+            large_type: 0,
+            specials: 0,
+            first_object: 0,
+        }
+    }
+
+    #[test]
+    fn objects_are_found_by_any_address_in_them() {
+        let far = 0x1c0_0000_0000;
+        let spans = Spans::new(vec![span(far, 1, 48), span(0xc0_0000_0000, 2, 64)]);
+        assert_eq!(spans.object(0xc0_0000_0000 + 130), Some(Object { span: 0, index: 2 }));
+        let objects = PAGE / 48;
+        assert_eq!(spans.object(far + objects * 48 - 1), Some(Object { span: 1, index: objects - 1 }));
+        // Behind the last object, and outside of all spans.
+        assert_eq!(spans.object(far + objects * 48), None);
+        assert_eq!(spans.object(far - 1), None);
+        assert_eq!(spans.number(Object { span: 1, index: 0 }) as u64, 2 * PAGE / 64);
+    }
+}
