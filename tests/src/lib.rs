@@ -4,6 +4,7 @@
 
 pub mod capability;
 pub mod fixture;
+pub mod go;
 pub mod gordian;
 pub mod json;
 pub mod observe;

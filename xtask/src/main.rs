@@ -3,6 +3,7 @@
 mod bench;
 mod demo;
 mod ebpf;
+mod go;
 mod programs;
 mod test;
 
@@ -25,6 +26,9 @@ enum Task {
     Ebpf(ebpf::Arguments),
     /// Measure what gordian costs a service under load; writes docs/benchmarks.md
     Bench(bench::Arguments),
+    /// Tables and measurements for Go
+    #[command(subcommand)]
+    Go(go::Arguments),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -33,5 +37,6 @@ fn main() -> anyhow::Result<()> {
         Task::Test(arguments) => test::run(&arguments),
         Task::Ebpf(arguments) => ebpf::run(&arguments),
         Task::Bench(arguments) => bench::run(&arguments),
+        Task::Go(arguments) => go::run(&arguments),
     }
 }

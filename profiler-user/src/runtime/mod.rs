@@ -22,7 +22,8 @@ pub fn find(modules: &[Module], memory: &dyn Memory) -> Vec<Box<dyn Runtime>> {
     tokio.into_iter().chain(go).collect()
 }
 
-/// One async runtime library, as it was found in a process. It keeps what it learned of the code, never of the data.
+/// One async runtime library, as it was found in a process. It keeps what it learned of the code; of the
+/// data at most what tells whether a task still stands as it did.
 pub trait Runtime {
     /// Adds the library's runtimes, tasks, threads and resources as they are now to `snapshot`. What could not be read
     /// is said in its `missing`, its coverage and its tasks.

@@ -18,7 +18,10 @@ pub(super) fn of<'w>(world: &World<'w>, layout: &Layout, goroutine: &Goroutine) 
         return None;
     }
     let id = world.memory.read_u64(goroutine.m.checked_add(layout.m_procid)?).ok()?;
-    world.threads.iter().map(|(facts, ..)| facts).find(|facts| u64::try_from(facts.tid) == Ok(id))
+    world.threads.iter().map(|(facts, ..)| facts).find(|facts| {
+        // The runtime knows the thread by the id that it has in the target's own namespace.
+        facts.own_tid.is_some_and(|own| u64::try_from(own) == Ok(id))
+    })
 }
 
 /// Describes every thread; those that run a goroutine are said to.
@@ -41,6 +44,7 @@ pub(super) fn describe(world: &World<'_>, tasks: &[Task]) -> Vec<Thread> {
                 _ => None,
             },
             stack_pointer: registers.and_then(|registers| registers.frame.sp()),
+            switches: facts.switches,
             frames: frames.clone(),
             wait: None,
             holds: Vec::new(),

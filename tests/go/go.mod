@@ -1,0 +1,3 @@
+module gordian.example/fixtures
+
+go 1.22

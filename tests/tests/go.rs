@@ -1,0 +1,242 @@
+//! gordian on Go programs: of every version that it reads, with and without symbols.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use gordian_tests::{
+    Fixture, Gordian, capability,
+    capability::Need,
+    go::{self, Link},
+    json::{list, number, one, text},
+    require,
+};
+use nix::{sys::signal::Signal, unistd::Pid};
+use serde_json::Value;
+
+/// How long each healthy program is watched.
+const HEALTHY: &str = "2";
+/// Longer than any program needs to print its goroutines.
+const DUMP: Duration = Duration::from_secs(30);
+
+/// Builds and starts a program; skips the test where there is no toolchain.
+macro_rules! start {
+    ($test:literal, $name:literal, $version:expr, $link:expr, $arguments:expr) => {
+        match go::program($name, $version, $link) {
+            Ok(program) => {
+                let mut command = Command::new(program);
+                command.args($arguments);
+                Fixture::spawn($name, command)
+            }
+            Err(why) => {
+                capability::skip($test, &why);
+                continue;
+            }
+        }
+    };
+}
+
+/// One goroutine of a traceback.
+#[derive(Debug, PartialEq, Eq)]
+struct Dumped {
+    status: String,
+    /// Function, and file with line; innermost first. The last may be who created it.
+    frames: Vec<(String, String)>,
+}
+
+/// Reads a traceback, Go's own or ours.
+fn parse(dump: &str) -> BTreeMap<u64, Dumped> {
+    let mut goroutines = BTreeMap::new();
+    let mut current: Option<(u64, Dumped)> = None;
+    for line in dump.lines() {
+        if let Some(header) = line.strip_prefix("goroutine ").and_then(|rest| rest.strip_suffix("]:")) {
+            goroutines.extend(current.take());
+            let (id, status) = header.split_once(" [").expect("a header");
+            // How long, and the state of the scheduler's own record, may change from one dump to the next.
+            let status = status.split(", ").next().expect("a status").to_owned();
+            let id = id.split(' ').next().and_then(|id| id.parse().ok()).expect("an id");
+            current = Some((id, Dumped { status, frames: Vec::new() }));
+        } else if let Some(place) = line.strip_prefix('\t') {
+            let place = place.split(" +0x").next().expect("a place").to_owned();
+            if let Some((_, goroutine)) = &mut current
+                && let Some(last) = goroutine.frames.last_mut()
+            {
+                last.1 = place;
+            }
+        } else if line.is_empty() || line.starts_with("rax ") {
+            goroutines.extend(current.take());
+        } else if let Some((_, goroutine)) = &mut current {
+            let created = line.starts_with("created by ");
+            let function = line.rsplit_once('(').filter(|_| !created).map_or(line, |(function, _)| function);
+            goroutine.frames.push((function.to_owned(), String::new()));
+        }
+    }
+    goroutines.extend(current);
+    goroutines
+}
+
+/// What Go shows of a goroutine that is not its runtime's own; on SIGQUIT it shows everything.
+fn shown(mut goroutines: BTreeMap<u64, Dumped>) -> BTreeMap<u64, Dumped> {
+    let is_wrapper = |function: &str| function.rsplit('.').next().is_some_and(|last| last.starts_with("gowrap"));
+    let own = |function: &str| {
+        let internal = |rest: &str| !rest.starts_with(|c: char| c.is_ascii_uppercase());
+        function.strip_prefix("runtime.").is_some_and(internal) || is_wrapper(function)
+    };
+    for goroutine in goroutines.values_mut() {
+        goroutine.frames.retain(|(function, _)| !own(function));
+    }
+    // Number 0 is the scheduler's own stack.
+    goroutines.remove(&0);
+    goroutines.retain(|_, goroutine| goroutine.frames.iter().any(|(function, _)| !function.starts_with("created by")));
+    goroutines
+}
+
+#[test]
+fn stacks_are_those_that_the_program_prints_itself() {
+    require!(Need::Ptrace);
+    for version in go::VERSIONS {
+        for link in [Link::Plain, Link::Stripped, Link::StrippedPie] {
+            let program = match go::program("waits", version, link) {
+                Ok(program) => program,
+                Err(why) => {
+                    capability::skip("stacks_are_those_that_the_program_prints_itself", &why);
+                    continue;
+                }
+            };
+            let directory = tempfile::tempdir().expect("a directory");
+            let path = directory.path().join("dump");
+            let mut command = Command::new(program);
+            command.stderr(File::create(&path).expect("a file"));
+            let fixture = Fixture::spawn("waits", command);
+            let ours = Gordian::new(["tasks", &fixture.pid_argument(), "--format", "goroutines"]).run();
+            let ours = parse(&ours.expect(0).stdout);
+            nix::sys::signal::kill(Pid::from_raw(fixture.pid), Signal::SIGQUIT).expect("it runs");
+            let begin = Instant::now();
+            let dump = loop {
+                let dump = std::fs::read_to_string(&path).expect("the dump");
+                if dump.contains("\nrflags ") {
+                    break dump;
+                }
+                assert!(begin.elapsed() < DUMP, "Go {version} printed nothing: {dump}");
+                std::thread::sleep(Duration::from_millis(10));
+            };
+            let theirs = shown(parse(&dump));
+            let parked: Vec<_> = theirs.iter().filter(|(_, goroutine)| goroutine.status != "running").collect();
+            assert!(parked.len() >= 16, "Go {version}, {link:?}: {dump}");
+            for (id, goroutine) in parked {
+                assert_eq!(ours.get(id), Some(goroutine), "Go {version}, {link:?}, goroutine {id}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_wait_is_told_with_its_address() {
+    require!(Need::Ptrace);
+    for version in go::VERSIONS {
+        let fixture = start!("every_wait_is_told_with_its_address", "waits", version, Link::Stripped, [""; 0]);
+        let document = Gordian::new(["tasks", &fixture.pid_argument(), "--all", "--json"]).run().expect(0).json();
+        let runtime = &list(&document["target"]["runtimes"])[0];
+        assert_eq!((&runtime["kind"], &runtime["version"]), (&"go".into(), &version.into()), "{runtime:#}");
+        for (name, kind, mode) in [
+            ("main.(*shared).locks", "sync.Mutex", "acquire"),
+            ("main.(*shared).reads", "sync.RWMutex", "acquire"),
+            ("main.(*shared).writes", "sync.RWMutex", "acquire"),
+            ("main.(*shared).awaits", "sync.WaitGroup", "notified"),
+            ("main.(*shared).condition", "sync.Cond", "notified"),
+            ("main.selects", "chan", "receive"),
+            ("main.main.func3", "io", "ready"),
+        ] {
+            let task = one(&document["tasks"], "name", name);
+            let children = list(&task["awaits"]).last().map(|leaf| &leaf["children"]);
+            let wait = match children.filter(|children| children.is_array()) {
+                Some(branches) => {
+                    assert_eq!(list(branches).len(), 2, "Go {version}: {task:#}");
+                    list(branches).iter().map(|branch| &branch["wait"]).find(|wait| wait["mode"] == mode).expect("it")
+                }
+                None => &task["wait"],
+            };
+            assert_eq!((&wait["kind"], &wait["mode"]), (&kind.into(), &mode.into()), "Go {version}: {task:#}");
+            assert!(wait["address"].is_string(), "Go {version}: {task:#}");
+        }
+        // The reader and the writer wait for one lock.
+        let address = |name: &str| text(&one(&document["tasks"], "name", name)["wait"]["address"]).to_owned();
+        assert_eq!(address("main.(*shared).reads"), address("main.(*shared).writes"), "Go {version}");
+        assert_eq!(number(&document["coverage"]["unknown"]), 0, "Go {version}: {document:#}");
+    }
+}
+
+/// Distinct tasks in the permanent findings of a document, with those that wait because of them.
+fn stuck(document: &Value) -> u64 {
+    let findings = list(&document["findings"]);
+    findings.iter().map(|finding| list(&finding["tasks"]).len() as u64 + number(&finding["effects"])).sum()
+}
+
+/// The families of a program.
+fn families(name: &str) -> Result<Vec<String>, String> {
+    let output = Command::new(go::program(name, go::NEWEST, Link::Plain)?).output().expect("it runs");
+    let line: Value = serde_json::from_slice(&output.stdout).expect("a line");
+    Ok(list(&line["families"]).iter().map(|family| text(family).to_owned()).collect())
+}
+
+#[test]
+fn every_stuck_goroutine_is_proved() {
+    require!(Need::Ptrace);
+    let families = match families("guilty") {
+        Ok(families) => families,
+        Err(why) => return capability::skip("every_stuck_goroutine_is_proved", &why),
+    };
+    for (index, family) in families.iter().enumerate() {
+        // Each family with one version and one way of linking, so that all of these come up.
+        let version = go::VERSIONS[index % go::VERSIONS.len()];
+        let link = [Link::Plain, Link::Stripped, Link::StrippedPie][index / go::VERSIONS.len() % 3];
+        let fixture = start!("every_stuck_goroutine_is_proved", "guilty", version, link, [family]);
+        let document = Gordian::new(["check", &fixture.pid_argument(), "--json"]).run().expect(1).json();
+        assert_eq!(stuck(&document), number(&fixture.ready["stuck"]), "{family}, Go {version}: {document:#}");
+        for finding in list(&document["findings"]) {
+            assert_eq!(finding["certainty"], "proved", "{family}, Go {version}: {finding:#}");
+        }
+    }
+}
+
+#[test]
+fn finds_all_that_go_finds_itself() {
+    require!(Need::Ptrace);
+    let families = match families("guilty") {
+        Ok(families) => families,
+        Err(why) => return capability::skip("finds_all_that_go_finds_itself", &why),
+    };
+    println!("| family | stuck | gordian | Go's profile |\n|---|---|---|---|");
+    for family in &families {
+        let mut fixture = start!("finds_all_that_go_finds_itself", "guilty", go::NEWEST, Link::Plain, [family]);
+        let document = Gordian::new(["check", &fixture.pid_argument(), "--json"]).run().json();
+        fixture.command();
+        let theirs = fixture.next_line()["leaked"].as_i64().expect("a number");
+        let ours = stuck(&document);
+        println!("| {family} | {} | {ours} | {theirs} |", number(&fixture.ready["stuck"]));
+        assert!(i64::try_from(ours).expect("a few") >= theirs, "{family}: {document:#}");
+    }
+}
+
+#[test]
+fn nothing_is_said_of_busy_programs() {
+    require!(Need::Ptrace);
+    let families = match families("healthy") {
+        Ok(families) => families,
+        Err(why) => return capability::skip("nothing_is_said_of_busy_programs", &why),
+    };
+    // `cargo xtask go shots` looks more often.
+    let shots: u32 = std::env::var("GORDIAN_SHOTS").map_or(1, |shots| shots.parse().expect("a number"));
+    for (index, family) in families.iter().enumerate() {
+        let version = go::VERSIONS[index % go::VERSIONS.len()];
+        let fixture = start!("nothing_is_said_of_busy_programs", "healthy", version, Link::Stripped, [family]);
+        for shot in 0..shots {
+            let arguments = ["check", &fixture.pid_argument(), "--for", HEALTHY, "--json"];
+            let document = Gordian::new(arguments).run().expect(0).json();
+            assert!(list(&document["findings"]).is_empty(), "{family}, Go {version}, shot {shot}: {document:#}");
+        }
+    }
+}
