@@ -92,7 +92,27 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::export::samples;
+    use crate::model::{Certainty, FindingKind};
+
+    fn deadlock() -> Finding {
+        Finding {
+            id: "deadlock-1".into(),
+            kind: FindingKind::Deadlock,
+            certainty: Certainty::Proved,
+            summary: String::new(),
+            cause: None,
+            tasks: Vec::new(),
+            threads: Vec::new(),
+            edges: Vec::new(),
+            unknowns: Vec::new(),
+            breakable_by: Vec::new(),
+            effects: 0,
+            formed_at: None,
+            first_seen: SystemTime::UNIX_EPOCH,
+            returned: 0,
+            ended_at: None,
+        }
+    }
 
     struct Watch {
         standings: Standings,
@@ -109,7 +129,7 @@ mod tests {
         fn look(&mut self, found: bool, moved: bool) -> (Vec<Finding>, Arc<[Finding]>) {
             self.looks += 1;
             let second = Duration::from_secs(self.looks);
-            let mut findings = if found { samples::ring(2).findings.to_vec() } else { Vec::new() };
+            let mut findings = if found { vec![deadlock()] } else { Vec::new() };
             let now = SystemTime::UNIX_EPOCH + second;
             let ended = self.standings.follow(&mut findings, self.begin + second, now, |_| None, |_, _| moved);
             (findings, ended)
