@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::places::Debuginfo;
 use crate::{
     analysis::Thresholds,
     model::{FindingKind, TaskState},
@@ -248,6 +249,10 @@ pub struct Flame {
     /// Where threads spend CPU time (the default, and so far the only kind).
     #[arg(long)]
     pub on_cpu: bool,
+
+    /// Where debuginfo is.
+    #[command(flatten)]
+    pub debuginfo: Debuginfo,
 }
 
 /// How to watch.
@@ -276,6 +281,10 @@ pub struct Watch {
     /// Tasks of a kind that pile up over this long are a `leak` [default: 10].
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub leak_after: Option<Duration>,
+
+    /// Where debuginfo is.
+    #[command(flatten)]
+    pub debuginfo: Debuginfo,
 }
 
 impl Watch {

@@ -3,6 +3,7 @@
 use super::{args::Watch, target};
 use crate::{
     analysis::Thresholds,
+    debuginfo::Places,
     session::{Options, Session, View},
 };
 
@@ -17,17 +18,23 @@ pub(super) struct Attach {
     pub(super) max_overhead: Option<f64>,
     /// From when on a duration is worth a finding.
     pub(super) thresholds: Thresholds,
+    /// Where debuginfo may be.
+    pub(super) places: Places,
 }
 
 impl Attach {
     /// As the flags say, without the probes inside the runtime.
-    pub(super) fn new(watch: &Watch) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// Where debuginfo that was given cannot be read.
+    pub(super) fn new(watch: &Watch) -> anyhow::Result<Self> {
+        Ok(Self {
             probes: !watch.no_bpf,
             trace_waits: false,
             max_overhead: watch.max_overhead,
             thresholds: watch.thresholds(),
-        }
+            places: watch.debuginfo.places()?,
+        })
     }
 
     fn options(&self) -> Options {
@@ -37,6 +44,7 @@ impl Attach {
             trace_waits: self.trace_waits,
             max_overhead: self.max_overhead.map_or(usual.max_overhead, |percent| percent / 100.0),
             thresholds: self.thresholds,
+            places: self.places.clone(),
             ..usual
         }
     }
@@ -48,6 +56,6 @@ pub(super) fn session(typed: &str, attach: &Attach) -> anyhow::Result<Session> {
 }
 
 /// One look at what `typed` names.
-pub(super) fn once(typed: &str) -> anyhow::Result<View> {
-    Ok(Session::look_once(target::place(typed)?)?)
+pub(super) fn once(typed: &str, places: Places) -> anyhow::Result<View> {
+    Ok(Session::look_once(target::place(typed)?, places)?)
 }

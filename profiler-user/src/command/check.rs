@@ -23,7 +23,7 @@ const WATCH: Duration = Duration::from_secs(2);
 
 /// Runs it.
 pub(super) fn run(check: &Check, runtime: &Handle, output: Output) -> anyhow::Result<Status> {
-    let attach = Attach { trace_waits: check.trace_waits, ..Attach::new(&check.watch) };
+    let attach = Attach { trace_waits: check.trace_waits, ..Attach::new(&check.watch)? };
     let session = attach::session(&check.target, &attach)?;
     let watch = if session.is_live() { WATCH } else { Duration::ZERO };
     let plan = Plan { duration: check.duration.unwrap_or(watch), stop_at_permanent: check.duration.is_none() };

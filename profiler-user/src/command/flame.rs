@@ -24,7 +24,8 @@ pub(super) fn run(flame: &Flame, output: Output) -> anyhow::Result<Status> {
         writable(&flame.output)?;
     }
     let pid = target::resolve(&flame.target)?;
-    let sampled = on_cpu_profile(pid, &ProfileOptions { duration: flame.duration, hz: flame.hz.into() })?;
+    let options = ProfileOptions { duration: flame.duration, hz: flame.hz.into(), places: flame.debuginfo.places()? };
+    let sampled = on_cpu_profile(pid, &options)?;
     if let Some(why) = &sampled.ended {
         output.note(why);
     }

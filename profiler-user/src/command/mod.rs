@@ -10,6 +10,7 @@ mod gather;
 mod live;
 mod log;
 mod output;
+mod places;
 mod ps;
 mod target;
 mod tasks;

@@ -3,9 +3,11 @@
 use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock};
 
+use addr2line::{LookupContinuation, LookupResult};
 use gimli::{AttributeValue, EndianSlice, LittleEndian, SectionId, Unit, UnitHeader, UnitOffset, UnitRef};
 
 use super::elf::Elf;
+use super::split::{Source, SplitUnit};
 use super::types::Index;
 use super::{Bytes, DebugInfoError, Quality};
 
@@ -20,6 +22,7 @@ pub(super) struct Dwarf {
     sections: Arc<gimli::Dwarf<Slice>>,
     /// By offset.
     units: Vec<Slot>,
+    split: Source,
     types: OnceLock<Index>,
     /// Its caches are not `Sync`.
     lines: Mutex<addr2line::Context<Slice>>,
@@ -33,6 +36,34 @@ struct Slot {
     /// Offsets in `.debug_info`.
     range: Range<usize>,
     unit: OnceLock<Option<Unit<Slice>>>,
+    /// What the unit stands for, if it is a skeleton.
+    split: OnceLock<Option<SplitUnit>>,
+}
+
+/// DIEs are known by one number in all files: the offset in `.debug_info`, and for those of a split unit, above this many
+/// bits, one more than the place of its skeleton among the units.
+const SPLIT: u32 = 40;
+
+/// A unit, and what the offsets in its section begin with.
+#[derive(Clone, Copy)]
+pub(super) struct Home<'d> {
+    unit: UnitRef<'d, Slice>,
+    base: usize,
+}
+
+impl<'d> std::ops::Deref for Home<'d> {
+    type Target = UnitRef<'d, Slice>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.unit
+    }
+}
+
+impl Home<'_> {
+    /// The number of a DIE of this unit.
+    pub(super) fn number(&self, within: UnitOffset) -> Option<usize> {
+        Some(self.base + within.to_debug_info_offset(&self.header)?.0)
+    }
 }
 
 impl std::fmt::Debug for Dwarf {
@@ -42,7 +73,7 @@ impl std::fmt::Debug for Dwarf {
 }
 
 impl Dwarf {
-    pub(super) fn load(elf: &Elf) -> Result<Self, DebugInfoError> {
+    pub(super) fn load(elf: &Elf, split: Source) -> Result<Self, DebugInfoError> {
         let mut bytes = Vec::new();
         let mut sections = gimli::Dwarf::load(|id: SectionId| {
             let section = elf.unpacked(id.name())?;
@@ -59,27 +90,64 @@ impl Dwarf {
         while let Some(header) = headers.next()? {
             if let Some(start) = header.debug_info_offset() {
                 let range = start.0..start.0 + header.length_including_self();
-                units.push(Slot { header, range, unit: OnceLock::new() });
+                units.push(Slot { header, range, unit: OnceLock::new(), split: OnceLock::new() });
             }
         }
-        Ok(Self { sections, units, types: OnceLock::new(), lines, _bytes: bytes })
+        Ok(Self { sections, units, split, types: OnceLock::new(), lines, _bytes: bytes })
     }
 
-    /// All units that can be read, in the file's order.
-    pub(super) fn units(&self) -> impl Iterator<Item = UnitRef<'_, Slice>> {
-        self.units.iter().filter_map(|slot| self.unit(slot))
+    /// All units that can be read, in the file's order; of a split one, the part that is not its skeleton.
+    pub(super) fn units(&self) -> impl Iterator<Item = Home<'_>> {
+        (0..self.units.len()).filter_map(|place| self.split_unit(place).or_else(|| self.unit(place)))
     }
 
-    /// The unit that has the DIE at an offset of `.debug_info`.
-    pub(super) fn unit_at(&self, offset: usize) -> Option<UnitRef<'_, Slice>> {
-        let after = self.units.partition_point(|slot| slot.range.start <= offset);
-        let slot = self.units[..after].last().filter(|slot| slot.range.contains(&offset))?;
-        self.unit(slot)
-    }
-
-    fn unit<'d>(&'d self, slot: &'d Slot) -> Option<UnitRef<'d, Slice>> {
+    fn unit(&self, place: usize) -> Option<Home<'_>> {
+        let slot = self.units.get(place)?;
         let unit = slot.unit.get_or_init(|| self.sections.unit(slot.header).ok()).as_ref()?;
-        Some(unit.unit_ref(&self.sections))
+        Some(Home { unit: unit.unit_ref(&self.sections), base: 0 })
+    }
+
+    /// The unit that the skeleton at this place stands for.
+    fn split_unit(&self, place: usize) -> Option<Home<'_>> {
+        let skeleton = self.unit(place)?.unit.unit;
+        let split = self.units.get(place)?.split.get_or_init(|| self.split.unit(skeleton, &self.sections)).as_ref()?;
+        Some(Home { unit: split.unit.unit_ref(&split.sections), base: (place + 1) << SPLIT })
+    }
+
+    /// The unit that the index of lines means.
+    fn home(&self, unit: &UnitRef<'_, Slice>) -> Option<Home<'_>> {
+        match unit.dwo_id {
+            Some(id) => self.split_unit(self.skeleton(id)?),
+            None => self.unit(self.place_of(unit.header.debug_info_offset()?.0)?),
+        }
+    }
+
+    fn skeleton(&self, id: gimli::DwoId) -> Option<usize> {
+        (0..self.units.len()).find(|place| self.unit(*place).is_some_and(|unit| unit.dwo_id == Some(id)))
+    }
+
+    fn place_of(&self, offset: usize) -> Option<usize> {
+        let place = self.units.partition_point(|slot| slot.range.start <= offset).checked_sub(1)?;
+        self.units[place].range.contains(&offset).then_some(place)
+    }
+
+    /// The number of the DIE at `within` in a unit of the index of lines.
+    pub(super) fn number(&self, unit: &UnitRef<'_, Slice>, within: UnitOffset) -> Option<usize> {
+        self.home(unit)?.number(within)
+    }
+
+    /// The end of a look-up, with every split unit that it asks for.
+    pub(super) fn finish<L: LookupContinuation<Buf = Slice>>(&self, mut lookup: LookupResult<L>) -> L::Output {
+        loop {
+            lookup = match lookup {
+                LookupResult::Output(output) => return output,
+                LookupResult::Load { load, continuation } => {
+                    let place = self.skeleton(load.dwo_id).filter(|place| self.split_unit(*place).is_some());
+                    let split = place.and_then(|place| self.units[place].split.get()?.as_ref());
+                    continuation.resume(split.map(|split| Arc::clone(&split.sections)))
+                }
+            };
+        }
     }
 
     /// The index of types. Building it reads every unit once.
@@ -93,16 +161,21 @@ impl Dwarf {
         work(&self.lines.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
 
+    /// Whether it has no units.
+    pub(super) fn is_empty(&self) -> bool {
+        self.units.is_empty()
+    }
+
     /// How much it tells; `None` when there are no units at all.
     pub(super) fn quality(&self) -> Option<Quality> {
         if self.units().any(describes_types) {
             return Some(Quality::Full);
         }
-        (!self.units.is_empty()).then_some(Quality::LineTables)
+        (!self.is_empty()).then_some(Quality::LineTables)
     }
 }
 
-fn describes_types(unit: UnitRef<'_, Slice>) -> bool {
+fn describes_types(unit: Home<'_>) -> bool {
     let mut entries = unit.entries();
     let Ok(Some(root)) = entries.next_dfs() else { return false };
     let c_like = match root.attr_value(gimli::DW_AT_language) {
@@ -135,7 +208,7 @@ fn has_structure(unit: &UnitRef<'_, Slice>) -> bool {
 const MOST_ORIGINS: usize = 8;
 
 impl Dwarf {
-    /// A DIE of a function, and those that it is an instance or definition of: offsets in `.debug_info`, nearest first.
+    /// A DIE of a function, and those that it is an instance or definition of: their numbers, nearest first.
     pub(super) fn origins(&self, offset: usize) -> Vec<usize> {
         let mut offsets = vec![offset];
         let mut at = offset;
@@ -175,18 +248,21 @@ impl Dwarf {
     }
 
     /// The unit of a DIE, and its offset there.
-    pub(super) fn locate(&self, offset: usize) -> Option<(UnitRef<'_, Slice>, UnitOffset)> {
-        let unit = self.unit_at(offset)?;
-        let within = gimli::DebugInfoOffset(offset).to_unit_offset(&unit.header)?;
+    pub(super) fn locate(&self, number: usize) -> Option<(Home<'_>, UnitOffset)> {
+        let unit = match (number >> SPLIT).checked_sub(1) {
+            None => self.unit(self.place_of(number)?)?,
+            Some(place) => self.split_unit(place)?,
+        };
+        let within = gimli::DebugInfoOffset(number - unit.base).to_unit_offset(&unit.header)?;
         Some((unit, within))
     }
 }
 
-/// The DIE that an attribute refers to: its offset in `.debug_info`.
-pub(super) fn reference(unit: &UnitRef<'_, Slice>, value: &AttributeValue<Slice>) -> Option<usize> {
+/// The DIE that an attribute refers to: its number.
+pub(super) fn reference(unit: &Home<'_>, value: &AttributeValue<Slice>) -> Option<usize> {
     match value {
-        AttributeValue::UnitRef(within) => Some(within.to_debug_info_offset(&unit.header)?.0),
-        AttributeValue::DebugInfoRef(offset) => Some(offset.0),
+        AttributeValue::UnitRef(within) => unit.number(*within),
+        AttributeValue::DebugInfoRef(offset) => Some(unit.base + offset.0),
         _ => None,
     }
 }

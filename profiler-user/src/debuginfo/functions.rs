@@ -1,7 +1,27 @@
 //! Functions as their debuginfo describes them.
 
 use super::dwarf::Dwarf;
+use super::elf::Elf;
 use super::name;
+
+/// Encodings of `.eh_frame_hdr` as linkers for x86-64 write it: the table's values are relative to the section.
+const HEADER: [u8; 4] = [1, 0x1b, 0x03, 0x3b];
+
+/// Where functions begin that can be unwound through, by address in the file: the table for binary search that
+/// `.eh_frame_hdr` has, which no `strip` takes away.
+pub(super) fn starts(elf: &Elf) -> Vec<u64> {
+    let Some(section) = elf.section(".eh_frame_hdr") else { return Vec::new() };
+    let bytes = elf.contents(section);
+    let Some((header, rest)) = bytes.split_first_chunk::<4>() else { return Vec::new() };
+    if *header != HEADER {
+        return Vec::new();
+    }
+    let words: Vec<i32> = rest.as_chunks::<4>().0.iter().map(|word| i32::from_le_bytes(*word)).collect();
+    let count = words.get(1).map_or(0, |count| usize::try_from(*count).unwrap_or(0));
+    let entries = words.get(2..).unwrap_or_default().as_chunks::<2>().0;
+    let starts = entries.iter().take(count).map(|[start, _]| section.address.wrapping_add_signed(i64::from(*start)));
+    starts.collect()
+}
 
 /// A function that has code of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,12 +49,12 @@ pub(super) fn subprogram_at(dwarf: &Dwarf, address: u64, symbol: Option<&str>) -
 /// The DIE of the function, not of what is inlined into it.
 fn outermost(dwarf: &Dwarf, address: u64) -> Option<usize> {
     dwarf.with_lines(|lines| {
-        let unit = lines.find_dwarf_and_unit(address).skip_all_loads()?;
-        let mut frames = lines.find_frames(address).skip_all_loads().ok()?;
+        let unit = dwarf.finish(lines.find_dwarf_and_unit(address))?;
+        let mut frames = dwarf.finish(lines.find_frames(address)).ok()?;
         let mut outermost = None;
         while let Some(frame) = frames.next().ok()? {
             outermost = frame.dw_die_offset;
         }
-        Some(outermost?.to_debug_info_offset(&unit.header)?.0)
+        dwarf.number(&unit, outermost?)
     })
 }

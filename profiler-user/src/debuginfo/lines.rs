@@ -64,15 +64,15 @@ struct Found {
 
 /// Reads the frames at an address of the file; `None` where no line table covers it, or where it is unreadable.
 fn from_lines(dwarf: &Dwarf, lines: &Context<Slice>, address: u64) -> Option<Vec<Found>> {
-    let unit = lines.find_dwarf_and_unit(address).skip_all_loads()?;
-    let mut frames = lines.find_frames(address).skip_all_loads().ok()?;
+    let unit = dwarf.finish(lines.find_dwarf_and_unit(address))?;
+    let mut frames = dwarf.finish(lines.find_frames(address)).ok()?;
     let mut found = Vec::new();
     while let Some(frame) = frames.next().ok()? {
         let (linkage, language) = match &frame.function {
             Some(function) => (function.raw_name().ok()?.into_owned(), function.language),
             None => (String::new(), None),
         };
-        let die = frame.dw_die_offset.and_then(|offset| offset.to_debug_info_offset(&unit.header)).map(|die| die.0);
+        let die = frame.dw_die_offset.and_then(|offset| dwarf.number(&unit, offset));
         let name = die.and_then(|die| dwarf.function_name(die)).unwrap_or_else(|| linkage.clone());
         let complete = language != Some(gimli::DW_LANG_Rust) || name::is_mangled(&linkage);
         let location = frame.location.as_ref();

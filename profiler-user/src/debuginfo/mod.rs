@@ -23,6 +23,9 @@ mod module_tests;
 pub mod name;
 mod recover;
 mod registers;
+mod separate;
+mod servers;
+mod split;
 mod symbols;
 #[cfg(test)]
 mod testing;
@@ -37,6 +40,7 @@ pub use landing::Landing;
 pub use lines::SourceFrame;
 pub use module::{Module, Quality};
 pub use registers::{FrameRegisters, RegisterUnwinder};
+pub use separate::{Places, ReadFile};
 pub use symbols::{Symbol, SymbolKind};
 pub use types::{Member, Shape, TypeId, Types, Variant, Variants};
 pub use unwind::{Completeness, Unwinder};

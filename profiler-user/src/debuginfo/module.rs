@@ -8,6 +8,8 @@ use super::dwarf::Dwarf;
 use super::elf::{Elf, Section, TlsSegment};
 use super::functions::{self, Subprogram};
 use super::lines::{self, SourceFrame};
+use super::separate::{self, Places, ReadFile};
+use super::split;
 use super::symbols::{self, Symbol, SymbolKind, SymbolTable};
 use super::types::Types;
 use super::{Bytes, DebugInfoError};
@@ -39,6 +41,21 @@ impl Quality {
     }
 }
 
+/// What stands in other files.
+#[derive(Default)]
+struct Separate {
+    /// Where to look, and how files are read.
+    search: Option<(Places, ReadFile)>,
+    /// The file that holds what was stripped.
+    debuginfo: OnceLock<Option<Elf>>,
+}
+
+impl std::fmt::Debug for Separate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Separate").field("debuginfo", &self.debuginfo).finish_non_exhaustive()
+    }
+}
+
 /// One ELF image placed at a bias. Addresses going in and out are absolute: the target's.
 #[derive(Debug)]
 pub struct Module {
@@ -46,6 +63,7 @@ pub struct Module {
     bias: u64,
     path: PathBuf,
     executable: Vec<Range<u64>>,
+    separate: Separate,
     symbols: OnceLock<SymbolTable>,
     dwarf: OnceLock<Result<Dwarf, DebugInfoError>>,
 }
@@ -58,8 +76,9 @@ impl Module {
     /// When the bytes are no x86-64 ELF file or its header tables are cut short.
     pub fn parse(bytes: Bytes, bias: u64, path: PathBuf) -> Result<Self, DebugInfoError> {
         let elf = Elf::parse(bytes)?;
-        let executable = Vec::new();
-        let mut module = Self { elf, bias, path, executable, symbols: OnceLock::new(), dwarf: OnceLock::new() };
+        let (executable, separate) = (Vec::new(), Separate::default());
+        let (symbols, dwarf) = (OnceLock::new(), OnceLock::new());
+        let mut module = Self { elf, bias, path, executable, separate, symbols, dwarf };
         module.place(bias);
         Ok(module)
     }
@@ -75,6 +94,12 @@ impl Module {
         let origin = first.map_or(0, |first| first.memory.start.wrapping_sub(first.file.start as u64));
         module.place(file.start.wrapping_sub(origin));
         Ok(module)
+    }
+
+    /// Lets the module look into other files for what its own leaves out, when that is first asked for: symbols and
+    /// debuginfo that were stripped, and split units, which `.dwo` files or a `.dwp` have.
+    pub fn look_in(&mut self, places: Places, read: ReadFile) {
+        self.separate.search = Some((places, read));
     }
 
     /// The name it was given.
@@ -135,6 +160,11 @@ impl Module {
         self.symbol_table().iter().map(|symbol| self.placed(symbol))
     }
 
+    /// Where functions begin that can be unwound through, by address: known of stripped files too.
+    pub fn function_starts(&self) -> impl Iterator<Item = u64> {
+        functions::starts(&self.elf).into_iter().map(|start| self.to_target(start))
+    }
+
     /// Address of what the module exports to others by that name, in its default version. `None` also for a function
     /// whose address is chosen at load time.
     pub fn exported(&self, name: &str) -> Option<u64> {
@@ -180,10 +210,15 @@ impl Module {
         self.elf.build_id.as_deref()
     }
 
+    /// Whether it has line tables, and so tells of inlined functions.
+    pub fn has_lines(&self) -> bool {
+        self.dwarf().is_ok_and(|dwarf| !dwarf.is_empty())
+    }
+
     /// How much the file tells about itself. Debuginfo that cannot be read counts as none.
     pub fn quality(&self) -> Quality {
         let symbols =
-            if self.symbol_table().is_empty() || !self.has_symtab() { Quality::Stripped } else { Quality::Symbols };
+            if self.symbol_table().is_empty() || !self.has_symbols() { Quality::Stripped } else { Quality::Symbols };
         self.dwarf().ok().and_then(Dwarf::quality).map_or(symbols, |quality| quality.max(symbols))
     }
 
@@ -211,7 +246,11 @@ impl Module {
     /// # Errors
     /// When its sections contradict themselves. A file without debuginfo is no error: it has no units.
     pub(super) fn dwarf(&self) -> Result<&Dwarf, DebugInfoError> {
-        self.dwarf.get_or_init(|| Dwarf::load(&self.elf)).as_ref().map_err(Clone::clone)
+        let load = || {
+            let holder = self.holder(|elf| elf.section(".debug_info").is_some());
+            Dwarf::load(holder, split::Source::new(&self.path, self.separate.search.as_ref()))
+        };
+        self.dwarf.get_or_init(load).as_ref().map_err(Clone::clone)
     }
 
     /// The debuginfo, if it could have anything to say of the address.
@@ -219,12 +258,25 @@ impl Module {
         self.dwarf().ok().filter(|_| self.contains(address))
     }
 
-    fn has_symtab(&self) -> bool {
-        self.elf.section(".symtab").is_some()
+    /// Whether its functions have names.
+    pub fn has_symbols(&self) -> bool {
+        SymbolTable::is_full(self.holder(SymbolTable::is_full))
     }
 
     fn symbol_table(&self) -> &SymbolTable {
-        self.symbols.get_or_init(|| SymbolTable::load(&self.elf))
+        self.symbols.get_or_init(|| SymbolTable::load(self.holder(SymbolTable::is_full)))
+    }
+
+    /// The file that has something: the module's own, or else the one with its debuginfo; its own where neither has it.
+    fn holder(&self, has: impl Fn(&Elf) -> bool) -> &Elf {
+        if has(&self.elf) {
+            return &self.elf;
+        }
+        let find = || {
+            let (places, read) = self.separate.search.as_ref()?;
+            separate::find(&self.elf, &self.path, places, read)
+        };
+        self.separate.debuginfo.get_or_init(find).as_ref().filter(|elf| has(elf)).unwrap_or(&self.elf)
     }
 
     fn placed<'m>(&self, symbol: Symbol<'m>) -> Symbol<'m> {

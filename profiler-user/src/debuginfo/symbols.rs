@@ -51,6 +51,11 @@ pub(super) struct SymbolTable {
 }
 
 impl SymbolTable {
+    /// Whether the file has all symbols, not only those that others may use.
+    pub(super) fn is_full(elf: &Elf) -> bool {
+        elf.sections.iter().any(|section| section.kind == elf::SHT_SYMTAB && !section.file.is_empty())
+    }
+
     pub(super) fn load(elf: &Elf) -> Self {
         let with = |kind| elf.sections.iter().find(|section| section.kind == kind && !section.file.is_empty());
         let Some(table) = with(elf::SHT_SYMTAB).or_else(|| with(elf::SHT_DYNSYM)) else {

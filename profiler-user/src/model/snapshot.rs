@@ -84,6 +84,8 @@ pub struct Snapshot {
     pub resources: Vec<Resource>,
     /// How much was understood.
     pub coverage: Coverage,
+    /// Whether await stacks show functions that were inlined: the executable has line tables.
+    pub inlined_frames: bool,
     /// What could not be looked at, one plain sentence each.
     pub missing: Vec<String>,
     /// Events lost since attach.
@@ -101,6 +103,7 @@ impl Snapshot {
             threads: Vec::new(),
             resources: Vec::new(),
             coverage: Coverage::default(),
+            inlined_frames: true,
             missing: Vec::new(),
             lost: LostCounts::default(),
         }

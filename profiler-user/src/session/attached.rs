@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     analysis::{self, Trends},
+    debuginfo::Places,
     model::{BlockedPoll, Finding, Snapshot},
     probe::Event,
     target::Place,
@@ -79,8 +80,8 @@ impl Session {
     }
 
     /// One view of the process at `place`, taken now: tasks, without findings that need a second look.
-    pub fn look_once(place: impl Into<Place>) -> Result<View, AttachError> {
-        let options = Options { probes: false, ..Options::default() };
+    pub fn look_once(place: impl Into<Place>, places: Places) -> Result<View, AttachError> {
+        let options = Options { probes: false, places, ..Options::default() };
         Observer::open(&place.into(), options, None).map(|(_, view)| view)
     }
 }
@@ -121,7 +122,7 @@ impl Observer {
         options: Options,
         events: Option<mpsc::SyncSender<Message>>,
     ) -> Result<(Self, View), AttachError> {
-        let mut inspector = Inspector::open(place)?;
+        let mut inspector = Inspector::open(place, &options.places)?;
         let mut history = History::default();
         // A process that was kept has its registers with it, and no kernel to ask.
         let pid = match place {

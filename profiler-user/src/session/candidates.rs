@@ -1,7 +1,10 @@
 //! What can be attached to.
 
 use super::{AttachError, inspector::Inspector};
-use crate::{debuginfo::Quality, model::Snapshot};
+use crate::{
+    debuginfo::{Places, Quality},
+    model::Snapshot,
+};
 
 /// A process with an async runtime.
 #[derive(Clone, Debug)]
@@ -39,7 +42,7 @@ pub fn candidates() -> (Vec<Candidate>, usize) {
 }
 
 fn candidate(pid: i32) -> Result<Candidate, AttachError> {
-    let mut inspector = Inspector::open(&pid.into())?;
+    let mut inspector = Inspector::open(&pid.into(), &Places::default())?;
     let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned();
     let snapshot: Option<Snapshot> = inspector.snapshot(&rustc_hash::FxHashMap::default()).ok();
     let runtime = inspector.runtimes().collect::<Vec<_>>().join(", ");

@@ -10,13 +10,13 @@ use rustc_hash::FxHashMap;
 
 use super::{AttachError, stacks::Stacks};
 use crate::{
-    debuginfo::{Bytes, FrameRegisters, Module, Quality, RegisterUnwinder},
+    debuginfo::{Bytes, FrameRegisters, Module, Places, Quality, ReadFile, RegisterUnwinder},
     model::{Frame, Snapshot, Target},
     probe::Sample,
     runtime::{self, Runtime, ThreadContext, ThreadRegisters, World},
     target::{
-        AddressSpace, Memory, ModuleFile, Place, Process, Recorder, Subject, SyscallState, TargetError, ThreadFacts,
-        UserRegisters,
+        self, AddressSpace, Memory, ModuleFile, Place, Process, Recorder, Root, Subject, SyscallState, TargetError,
+        ThreadFacts, UserRegisters,
     },
 };
 
@@ -34,25 +34,34 @@ pub(super) struct Inspector {
 }
 
 impl Inspector {
-    /// Takes hold of what is at `place` and looks for runtimes in its code.
-    pub(super) fn open(place: &Place) -> Result<Self, AttachError> {
-        Self::of(Subject::open(place)?)
+    /// Takes hold of what is at `place`, with debuginfo from `places` too, and looks for runtimes in its code.
+    pub(super) fn open(place: &Place, places: &Places) -> Result<Self, AttachError> {
+        Self::of(Subject::open(place)?, places)
     }
 
     /// Takes hold of process `pid` to keep what is read of it.
     pub(super) fn recording(pid: i32) -> Result<(Self, Recorder), AttachError> {
         let mut process = Process::open(pid)?;
         let recorder = Recorder::start(&mut process);
-        Ok((Self::of(Subject::Live(process))?, recorder))
+        Ok((Self::of(Subject::Live(process), &Places::default())?, recorder))
     }
 
-    fn of(process: Subject) -> Result<Self, AttachError> {
+    fn of(process: Subject, places: &Places) -> Result<Self, AttachError> {
+        let read = files_of(match &process {
+            Subject::Live(process) => Some(process.root()),
+            Subject::Stored(_) => None,
+        });
         let mappings = process.mappings()?;
         let (files, mut missing) = process.modules(&mappings);
         let mut modules = Vec::new();
         for file in &files {
             match Module::load(file) {
-                Ok(module) => modules.push(module),
+                Ok(mut module) => {
+                    // Libraries have many frames that nobody asks for: no server is bothered for them.
+                    let servers = places.servers && file.path == process.exe();
+                    module.look_in(Places { servers, ..places.clone() }, Arc::clone(&read));
+                    modules.push(module);
+                }
                 Err(error) => missing.push(format!("{}: {error}", file.path.display())),
             }
         }
@@ -150,6 +159,7 @@ impl Inspector {
             Subject::Stored(stored) => self.opened + stored.now(),
         };
         snapshot.missing.clone_from(&self.missing);
+        snapshot.inlined_frames = self.modules.first().is_some_and(Module::has_lines);
         let memory = self.memory()?;
         let threads: Vec<_> = self
             .subject
@@ -222,10 +232,18 @@ fn kept_registers(facts: &ThreadFacts) -> Option<ThreadRegisters> {
     Some(ThreadRegisters { tid: facts.tid, frame, fs_base: (kept.fs_base != 0).then_some(kept.fs_base) })
 }
 
+/// Reads files as the target sees them, if it is still there, and then as we do.
+fn files_of(root: Option<Root>) -> ReadFile {
+    Arc::new(move |path| {
+        let files = [root.and_then(|root| root.read_file(path)), target::read_file(path)];
+        files.into_iter().flatten().map(Bytes::from).collect()
+    })
+}
+
 fn no_runtime(process: &Subject, modules: &[Module]) -> AttachError {
     let stripped = modules.first().is_some_and(|module| module.quality() == Quality::Stripped);
     let why = if stripped {
-        "its symbols have been stripped, and without them tasks cannot be found; run the unstripped binary"
+        "its symbols have been stripped, and no task type was found without; give its unstripped file to --debug-file"
     } else {
         "neither a Tokio task type nor the Go runtime was found in its code; `gordian ps` lists the processes that can be read"
     };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::analysis::Thresholds;
+use crate::{analysis::Thresholds, debuginfo::Places};
 
 /// How to look, and how often.
 #[derive(Clone, Debug)]
@@ -21,6 +21,8 @@ pub struct Options {
     pub kernel_log_level: u8,
     /// When something counts as wrong.
     pub thresholds: Thresholds,
+    /// Where debuginfo may be that the program does not have itself.
+    pub places: Places,
 }
 
 impl Default for Options {
@@ -33,6 +35,7 @@ impl Default for Options {
             snapshot_share: 0.2,
             kernel_log_level: 0,
             thresholds: Thresholds::default(),
+            places: Places::default(),
         }
     }
 }

@@ -9,24 +9,27 @@ use rustc_hash::FxHashMap;
 
 use super::{AttachError, inspector::Inspector, probing::context_layout};
 use crate::{
+    debuginfo::Places,
     model::{Frame, PartyId},
     probe::{Event, ProbeOptions, Probes, Sample},
     profile::Profile,
 };
 
 /// What to sample.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct ProfileOptions {
     /// For how long.
     pub duration: Duration,
     /// Samples a second on each CPU.
     pub hz: u64,
+    /// Where debuginfo may be that the program does not have itself.
+    pub places: Places,
 }
 
 impl Default for ProfileOptions {
     /// Five seconds at 99 Hz: a prime, so that it keeps step with no timer.
     fn default() -> Self {
-        Self { duration: Duration::from_secs(5), hz: 99 }
+        Self { duration: Duration::from_secs(5), hz: 99, places: Places::default() }
     }
 }
 
@@ -46,7 +49,7 @@ pub struct OnCpuProfile {
 /// Samples what process `pid` runs on CPU, and folds its stacks with the polled task's type at the root.
 pub fn on_cpu_profile(pid: i32, options: &ProfileOptions) -> Result<OnCpuProfile, AttachError> {
     let setup = |error: &dyn std::fmt::Display| AttachError::Setup(format!("no on-CPU profile: {error}"));
-    let mut inspector = Inspector::open(&pid.into())?;
+    let mut inspector = Inspector::open(&pid.into(), &options.places)?;
     // One look at the tasks tells where threads keep what they poll, and which code polls which type.
     let snapshot = inspector.snapshot(&FxHashMap::default())?;
     let mut names: FxHashMap<u64, Arc<str>> = snapshot

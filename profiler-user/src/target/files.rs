@@ -2,8 +2,9 @@
 
 use std::{
     fs::File,
+    io::Read,
     os::{
-        fd::{AsFd, OwnedFd},
+        fd::{AsFd, AsRawFd, OwnedFd},
         unix::fs::MetadataExt,
     },
     path::{Path, PathBuf},
@@ -87,7 +88,7 @@ fn open(pid: i32, path: &Path, is_exe: bool, mapping: &Mapping) -> Result<Arc<Mm
     };
     let direct = is_exe.then(|| File::open(format!("/proc/{pid}/exe"))).and_then(Result::ok);
     let file = direct
-        .or_else(|| under_root(pid, path).ok().map(File::from).filter(matches))
+        .or_else(|| under_root(pid, path, OFlag::O_RDONLY).ok().map(File::from).filter(matches))
         .or_else(|| File::open(format!("/proc/{pid}/map_files/{:x}-{:x}", mapping.range.start, mapping.range.end)).ok())
         .ok_or("it was deleted or replaced since it was loaded")?;
     // SAFETY: the mapping is private and read-only; a file that is truncated under us would raise SIGBUS, which the
@@ -95,10 +96,43 @@ fn open(pid: i32, path: &Path, is_exe: bool, mapping: &Mapping) -> Result<Arc<Mm
     unsafe { Mmap::map(&file) }.map(Arc::new).map_err(|error| error.to_string())
 }
 
+/// The file system that a process sees.
+#[derive(Clone, Copy, Debug)]
+pub struct Root {
+    pid: i32,
+}
+
+impl Root {
+    pub(super) fn of(pid: i32) -> Self {
+        Self { pid }
+    }
+
+    /// The bytes of the regular file at `path`, wherever its links lead within the root.
+    pub fn read_file(self, path: &Path) -> Option<Vec<u8>> {
+        // Only a handle at first: to open a device or a pipe may do something, or wait.
+        let handle = under_root(self.pid, path, OFlag::O_PATH).ok()?;
+        read_file(Path::new(&format!("/proc/self/fd/{}", handle.as_raw_fd())))
+    }
+}
+
+/// Files with more bytes than this are not read whole.
+const LARGEST: u64 = 8 << 30;
+
+/// The bytes of the regular file at `path`. They are copied: the file may be cut short while they are in use.
+pub fn read_file(path: &Path) -> Option<Vec<u8>> {
+    let data = std::fs::metadata(path).ok()?;
+    if !data.is_file() || data.len() > LARGEST {
+        return None;
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(data.len()).ok()?);
+    File::open(path).ok()?.take(LARGEST).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
+}
+
 /// Opens `path` as the target sees it, without following links out of its root.
-fn under_root(pid: i32, path: &Path) -> nix::Result<OwnedFd> {
+fn under_root(pid: i32, path: &Path, access: OFlag) -> nix::Result<OwnedFd> {
     let root = File::open(format!("/proc/{pid}/root"))
         .map_err(|error| nix::errno::Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))?;
-    let how = OpenHow::new().flags(OFlag::O_RDONLY | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_IN_ROOT);
+    let how = OpenHow::new().flags(access | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_IN_ROOT);
     openat2(root.as_fd(), path, how)
 }

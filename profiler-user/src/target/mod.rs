@@ -18,7 +18,7 @@ mod sudo;
 mod threads;
 
 pub use error::TargetError;
-pub use files::ModuleFile;
+pub use files::{ModuleFile, Root, read_file};
 pub use mappings::{Mapping, Mappings};
 pub use memory::{Memory, MemoryError};
 pub use process::Process;

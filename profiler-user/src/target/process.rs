@@ -10,7 +10,8 @@ use std::{
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{
-    AddressSpace, Mappings, ModuleFile, TargetError, ThreadFacts, files, residency::PageMap, space::Touched, threads,
+    AddressSpace, Mappings, ModuleFile, Root, TargetError, ThreadFacts, files, residency::PageMap, space::Touched,
+    threads,
 };
 
 /// What changes when a process calls exec: its stack and its program's place.
@@ -82,6 +83,11 @@ impl Process {
     /// The files it runs code from, and one sentence for each that cannot be had.
     pub fn modules(&self, mappings: &Mappings) -> (Vec<ModuleFile>, Vec<String>) {
         files::open_all(self.pid, &self.exe, mappings)
+    }
+
+    /// The file system that it sees.
+    pub fn root(&self) -> Root {
+        Root::of(self.pid)
     }
 
     /// A view of its memory as of now.

@@ -1,9 +1,9 @@
 //! One pass over all units: which types there are, by name, and what the impl blocks are impls of.
 
-use gimli::{AttributeValue, UnitRef};
+use gimli::AttributeValue;
 use rustc_hash::FxHashMap;
 
-use super::super::dwarf::{Dwarf, Slice};
+use super::super::dwarf::{Dwarf, Home, Slice};
 use super::super::name;
 
 /// No scope: the top of a unit.
@@ -114,13 +114,12 @@ impl Index {
         parts.join("::")
     }
 
-    fn unit(&mut self, unit: &UnitRef<'_, Slice>) -> gimli::Result<()> {
-        let Some(base) = unit.header.debug_info_offset() else { return Ok(()) };
+    fn unit(&mut self, unit: &Home<'_>) -> gimli::Result<()> {
         // Of the DIEs around the present one: their scope, and its hash.
         let mut around: Vec<(u32, Hash)> = Vec::new();
         let mut entries = unit.entries_raw(None)?;
         while !entries.is_empty() {
-            let offset = base.0 + entries.next_offset().0;
+            let Some(offset) = unit.number(entries.next_offset()) else { return Ok(()) };
             let depth = usize::try_from(entries.next_depth()).unwrap_or(0);
             let Some(abbreviation) = entries.read_abbreviation()? else { continue };
             around.truncate(depth.min(DEEPEST));

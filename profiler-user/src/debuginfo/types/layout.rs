@@ -1,8 +1,8 @@
 //! Reading the DIE of one type.
 
-use gimli::{AttributeValue, DebuggingInformationEntry, UnitRef};
+use gimli::{AttributeValue, DebuggingInformationEntry};
 
-use super::super::dwarf::{Dwarf, Slice, reference};
+use super::super::dwarf::{Dwarf, Home, Slice, reference};
 use super::TypeId;
 
 type Die<'d> = DebuggingInformationEntry<Slice>;
@@ -166,7 +166,7 @@ fn variant(dwarf: &Dwarf, at: usize, value: Option<u128>) -> Option<Variant> {
     Some(Variant { value, name, ty: member.ty, offset: member.offset, line, file })
 }
 
-fn member(unit: &UnitRef<'_, Slice>, die: &Die<'_>) -> Option<Member> {
+fn member(unit: &Home<'_>, die: &Die<'_>) -> Option<Member> {
     // Union members have no offset: they are all at the beginning.
     Some(Member { name: name(unit, die).unwrap_or_default(), offset: offset_of(die), ty: type_of(unit, die)? })
 }
@@ -175,12 +175,12 @@ fn offset_of(die: &Die<'_>) -> u64 {
     die.attr_value(gimli::DW_AT_data_member_location).and_then(|value| value.udata_value()).unwrap_or(0)
 }
 
-fn name(unit: &UnitRef<'_, Slice>, die: &Die<'_>) -> Option<String> {
+fn name(unit: &Home<'_>, die: &Die<'_>) -> Option<String> {
     let name = unit.attr_string(die.attr_value(gimli::DW_AT_name)?).ok()?;
     Some(name.to_string_lossy().into_owned())
 }
 
-fn type_of(unit: &UnitRef<'_, Slice>, die: &Die<'_>) -> Option<TypeId> {
+fn type_of(unit: &Home<'_>, die: &Die<'_>) -> Option<TypeId> {
     reference(unit, &die.attr_value(gimli::DW_AT_type)?).map(TypeId)
 }
 
@@ -194,7 +194,7 @@ fn value_of(die: &Die<'_>) -> Option<u128> {
     })
 }
 
-fn file_name(unit: &UnitRef<'_, Slice>, value: &AttributeValue<Slice>) -> Option<String> {
+fn file_name(unit: &Home<'_>, value: &AttributeValue<Slice>) -> Option<String> {
     let AttributeValue::FileIndex(index) = *value else { return None };
     let header = unit.line_program.as_ref()?.header();
     let file = header.file(index)?;
@@ -206,14 +206,14 @@ fn file_name(unit: &UnitRef<'_, Slice>, value: &AttributeValue<Slice>) -> Option
     Some(path.to_string_lossy().into_owned())
 }
 
-fn with<T>(dwarf: &Dwarf, of: TypeId, read: impl FnOnce(&UnitRef<'_, Slice>, &Die<'_>) -> Option<T>) -> Option<T> {
+fn with<T>(dwarf: &Dwarf, of: TypeId, read: impl FnOnce(&Home<'_>, &Die<'_>) -> Option<T>) -> Option<T> {
     let (unit, within) = dwarf.locate(of.0)?;
     let die = unit.entry(within).ok()?;
     read(&unit, &die)
 }
 
 /// Calls `visit` with the direct children of a DIE.
-fn children(dwarf: &Dwarf, of: TypeId, mut visit: impl FnMut(&UnitRef<'_, Slice>, &Die<'_>)) -> Option<()> {
+fn children(dwarf: &Dwarf, of: TypeId, mut visit: impl FnMut(&Home<'_>, &Die<'_>)) -> Option<()> {
     let (unit, within) = dwarf.locate(of.0)?;
     let mut tree = unit.entries_tree(Some(within)).ok()?;
     let mut children = tree.root().ok()?.children();

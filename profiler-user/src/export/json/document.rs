@@ -39,6 +39,7 @@ pub struct Document<'a> {
 struct TargetJson<'a> {
     pid: i32,
     exe: Shown<std::path::Display<'a>>,
+    inlined_frames: bool,
     runtimes: Vec<RuntimeJson<'a>>,
 }
 
@@ -164,6 +165,7 @@ fn target(snapshot: &Snapshot) -> TargetJson<'_> {
     TargetJson {
         pid: snapshot.target.pid,
         exe: Shown(snapshot.target.exe.display()),
+        inlined_frames: snapshot.inlined_frames,
         runtimes: snapshot.runtimes.iter().map(runtime).collect(),
     }
 }

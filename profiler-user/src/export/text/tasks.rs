@@ -22,6 +22,11 @@ const EXAMPLES: usize = 5;
 pub fn header(page: &mut Page, snapshot: &Snapshot) {
     page.put(Ink::Strong, snapshot.target.exe.display()).add(format_args!(" (pid {}): ", snapshot.target.pid));
     page.add(count(snapshot.tasks.len() as u64, "task")).end();
+    if !snapshot.inlined_frames {
+        page.indent(2)
+            .put(Ink::Faint, "no line tables: await stacks lack lines and the functions that were inlined")
+            .end();
+    }
     for (at, runtime) in snapshot.runtimes.iter().enumerate() {
         let tasks = snapshot.tasks.iter().filter(|task| task.runtime == at).count() as u64;
         page.indent(2).add(runtime.kind.name());
