@@ -1,14 +1,20 @@
 //! The target's code as dry runs need it: which function means what, where functions begin, and which frames a call site
 //! lies in. Learned once; code does not change.
 
-use std::{cell::RefCell, sync::Arc};
+use std::{
+    cell::{OnceCell, RefCell},
+    sync::Arc,
+};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::classify::{self, Leaf, Role, Sink};
+use super::{
+    classify::{self, Leaf, Role, Sink},
+    shape,
+};
 use crate::{
     debuginfo::{Module, SymbolKind, name},
-    dryrun::CodeCache,
+    dryrun::{CodeCache, Machine},
     locks,
     model::Frame,
     target::Memory,
@@ -35,6 +41,10 @@ pub(super) struct Code {
     pub(super) unwinds: bool,
     /// Functions of locks made for threads.
     pub(super) locks: locks::Functions,
+    /// The functions of tasks' wakers, where no symbol tells them.
+    wakers: OnceCell<[u64; 4]>,
+    /// Some module has no symbols.
+    nameless: bool,
     /// Decoded instructions, shared by all dry runs.
     pub(super) cache: CodeCache,
 }
@@ -50,6 +60,8 @@ impl Code {
             release: None,
             unwinds: modules.first().is_some_and(locks::unwinds),
             locks: locks::Functions::default(),
+            wakers: OnceCell::new(),
+            nameless: false,
             // Only what belongs to a module is code; a call of a C library function is modelled, never run.
             cache: CodeCache::within(executable),
         };
@@ -74,6 +86,10 @@ impl Code {
             }
         }
         self.locks.learn(module);
+        if !module.has_symbols() {
+            self.nameless = true;
+            self.functions.extend(module.function_starts());
+        }
         // A call that leaves the module goes through a slot; what stands in the slot now is where it goes.
         for (slot, symbol) in module.relocated_slots() {
             if let Ok(address) = memory.read_u64(slot)
@@ -92,6 +108,21 @@ impl Code {
     /// What a call to `address` means to locks made for threads.
     pub(super) fn lock_role(&self, address: u64) -> Option<locks::Role> {
         self.locks.role(address, self.external(address))
+    }
+
+    /// Whether a function of tasks' wakers is at `address`, which has no name.
+    pub(super) fn is_nameless_waker(&self, address: u64) -> bool {
+        self.wakers.get().is_some_and(|functions| functions.contains(&address))
+    }
+
+    /// Learns them, if a function is being called that the waker of the task at `header` is handed to.
+    pub(super) fn learn_waker(&self, m: &Machine<'_>, header: u64) {
+        if self.nameless
+            && self.wakers.get().is_none()
+            && let Some(functions) = shape::waker_of(m, header, |address| self.is_function(address))
+        {
+            self.wakers.get_or_init(|| functions);
+        }
     }
 
     /// Where tasks begin to wait for each other, and where permits are handed over.

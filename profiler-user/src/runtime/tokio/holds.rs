@@ -10,6 +10,7 @@ use super::{
     heap::Header,
     policy::Policy,
     poll::root_limits,
+    shape::{PermitWatch, PermitsBack, Waiter},
     vtables::TaskVtable,
 };
 use crate::{
@@ -34,6 +35,15 @@ pub(super) struct Given {
     pub(super) within: Option<u64>,
 }
 
+/// Permits that were given back by code that no name tells of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Released {
+    /// Of the semaphore with this lock, if there is one.
+    pub(super) release: PermitsBack,
+    /// The queued acquire whose drop gave them back.
+    pub(super) within: Option<u64>,
+}
+
 /// What a dry destructor has shown.
 #[derive(Debug, Default)]
 pub(super) struct Dropped {
@@ -42,6 +52,8 @@ pub(super) struct Dropped {
     pub(super) locks: Vec<Release>,
     /// Queued acquires that were dropped.
     pub(super) acquires: Vec<u64>,
+    /// What was given back by code without a name.
+    pub(super) released: Vec<Released>,
     /// Entries of the functions it called, in order: their names tell types. At most [`NAMED`].
     pub(super) functions: Vec<u64>,
     /// Why it is not the whole truth.
@@ -64,13 +76,18 @@ pub(super) struct Dropping<'c> {
 }
 
 impl Dropping<'_> {
-    /// Drops the task at `header` over a copy-on-write view.
-    pub(super) fn task(&self, vtable: &TaskVtable, header: &Header) -> Dropped {
+    /// Drops the task at `header` over a copy-on-write view. `waiters` are those that its poll has shown.
+    pub(super) fn task(&self, vtable: &TaskVtable, header: &Header, waiters: &[Waiter]) -> Dropped {
         let mut machine = Machine::with_code_cache(self.memory, Limits::default(), &self.code.cache);
         machine.set_fs_base(self.fs_base);
-        let mut hooks = DropHooks::new(self, false);
+        let mut hooks = DropHooks { waiters: waiters.to_vec(), ..DropHooks::new(self, false) };
         let outcome = machine.call(vtable.dealloc, &[header.address], &mut hooks);
-        hooks.finish(incomplete(&outcome))
+        let freed = hooks.freed.contains(&header.address);
+        let mut dropped = hooks.finish(incomplete(&outcome));
+        if vtable.by_shape && !freed {
+            dropped.incomplete.get_or_insert_with(|| "what was taken for its destructor did not free it".into());
+        }
+        dropped
     }
 
     /// Runs the landing pads of `frames` (of one thread, innermost first), as unwinding would, up to one that is not run to
@@ -142,6 +159,13 @@ fn incomplete(outcome: &Outcome) -> Option<String> {
 struct DropHooks<'c> {
     policy: Policy<'c>,
     deallocs: &'c FxHashSet<u64>,
+    /// Waiters of the task that still stand in their queues.
+    waiters: Vec<Waiter>,
+    permits: PermitWatch,
+    /// Depth of the function that gives permits back and is known by name.
+    named: Option<usize>,
+    /// What was handed to the allocator.
+    freed: Vec<u64>,
     /// Queued acquires whose drop is being run: depth of its frame, address.
     acquire: Vec<(usize, u64)>,
     releases: Releases<'c>,
@@ -155,6 +179,10 @@ impl<'c> DropHooks<'c> {
         Self {
             policy: Policy::new(dropping.code),
             deallocs: dropping.deallocs,
+            waiters: Vec::new(),
+            permits: PermitWatch::default(),
+            named: None,
+            freed: Vec::new(),
             acquire: Vec::new(),
             releases: Releases::of(dropping.contended, patient),
             dropped: Dropped::default(),
@@ -199,6 +227,12 @@ impl Hooks for DropHooks<'_> {
             self.unwound = true;
             return Action::Stop;
         }
+        let frees = role == Some(Role::Deallocate) || self.policy.code.external(target) == Some("free");
+        self.freed.extend(m.reg(Reg::Rdi).filter(|_| frees));
+        // To wake others changes nothing here, and ends in the kernel.
+        if self.policy.code.is_nameless_waker(target) {
+            return Action::Return(Some(0));
+        }
         if let Some(role) = self.policy.code.lock_role(target) {
             return self.releases.on_call(m, role);
         }
@@ -231,6 +265,9 @@ impl Hooks for DropHooks<'_> {
             let path = m.frames().iter().filter_map(|frame| frame.call_site).chain([m.ip()]).collect();
             self.dropped.given.push(Given { path, sink, address, amount, within });
         }
+        if sink == Sink::AddPermits {
+            self.named.get_or_insert(depth);
+        }
         if sink == Sink::AddPermits { Action::Continue } else { Action::Return(Some(0)) }
     }
 
@@ -240,10 +277,24 @@ impl Hooks for DropHooks<'_> {
 
     fn on_atomic(&mut self, m: &mut Machine<'_>, access: &Atomic) {
         self.releases.on_atomic(m, access);
+        let Some(release) = self.permits.on_atomic(access) else { return };
+        // An acquire is taken out of the queue and gives back what was reserved for it under one lock.
+        let left = self.waiters.iter().position(|waiter| waiter.lock == release.lock && !waiter.stands(m));
+        let within = left.map(|at| self.waiters.swap_remove(at).acquire);
+        if self.named.is_some() {
+            if let Some(given) = self.dropped.given.last_mut() {
+                given.within = given.within.or(within);
+            }
+        } else if release.permits > 0 {
+            self.dropped.released.push(Released { release, within });
+        }
     }
 
     fn on_return(&mut self, m: &mut Machine<'_>, _frame: &CallFrame) -> Action {
         let depth = m.frames().len() - 1;
+        if self.named.is_some_and(|named| named >= depth) {
+            self.named = None;
+        }
         while self.acquire.pop_if(|(open, _)| *open >= depth).is_some() {}
         Action::Continue
     }

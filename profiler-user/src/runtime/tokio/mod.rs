@@ -16,6 +16,7 @@ mod queue;
 mod read;
 mod resources;
 mod roots;
+mod shape;
 mod state;
 mod strands;
 mod task;

@@ -54,21 +54,26 @@ const AROUND: &[&str] = &[
     "tokio::runtime::task::core::Core<",
 ];
 
-/// The future's type, by the functions that its destructor called, outermost first.
-pub(super) fn of_destructor(modules: &[Module], functions: &[u64]) -> Option<Arc<str>> {
-    let names: Vec<String> = functions
+/// The future's type, by the functions that its destructor called, outermost first, and the function that told: where the
+/// linker has folded equal code into one, it tells of one type and serves several.
+pub(super) fn of_destructor(modules: &[Module], functions: &[u64]) -> Option<(u64, Arc<str>)> {
+    let names: Vec<(u64, String)> = functions
         .iter()
         .filter_map(|address| {
             let symbol = modules.iter().find_map(|module| module.symbol_at(*address))?;
-            Some(name::demangled(symbol.name))
+            Some((*address, name::demangled(symbol.name)))
         })
         .collect();
+    let around = |name: &'_ str| AROUND.iter().find_map(|around| name.find(around).map(|at| at + around.len()));
     names
         .iter()
-        .find_map(|name| AROUND.iter().find_map(|around| name.split_once(around)).map(|(_, rest)| first_argument(rest)))
-        .filter(|future| *future != "T")
-        .or_else(|| names.iter().find_map(|name| dropped_type(name)).filter(|dropped| is_coroutine(dropped)))
-        .map(|future| name::type_name(future).into())
+        .find_map(|(function, name)| Some((*function, first_argument(&name[around(name)?..]))))
+        .filter(|(_, future)| *future != "T")
+        .or_else(|| {
+            let mut dropped = names.iter().filter_map(|(function, name)| Some((*function, dropped_type(name)?)));
+            dropped.next().filter(|(_, dropped)| is_coroutine(dropped))
+        })
+        .map(|(function, future)| (function, name::type_name(future).into()))
 }
 
 /// `X` of `core::ptr::drop_in_place<X>`, in either mangling's spelling.

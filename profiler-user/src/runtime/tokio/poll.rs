@@ -5,6 +5,7 @@ use super::{
     code::Code,
     heap::Header,
     policy::Policy,
+    shape::{self, Watcher},
     state::{NOTIFIED, RUNNING},
     vtables::TaskVtable,
 };
@@ -62,6 +63,8 @@ pub(super) struct Polled {
     pub(super) joins: Vec<u64>,
     /// Functions between the scheduler and the future, made for its type alone.
     pub(super) poll_functions: Vec<u64>,
+    /// Some leaf was known by its shape alone: others may have been passed by.
+    pub(super) by_shape: bool,
     /// Why it is not the whole truth.
     pub(super) incomplete: Option<String>,
     /// The deepest call before any hit, for a task whose leaf was inlined: where it was made from tells the leaf.
@@ -83,9 +86,17 @@ pub(super) fn run(
     machine.set_fs_base(fs_base);
     // A poll begins with the transition notified → running.
     machine.write_u64(header.address, header.state.0 & !RUNNING | NOTIFIED);
-    let mut hooks = PollHooks { observe: Some(observe), ..PollHooks::new(code, first_only) };
+    let hooks = PollHooks::new(code, first_only);
+    let task = Some(Polling { header: header.address, began: false });
+    let mut hooks = PollHooks { observe: Some(observe), task, ..hooks };
     let outcome = machine.call(vtable.poll, &[header.address], &mut hooks);
-    hooks.finish(&outcome)
+    let began = hooks.task.as_ref().is_some_and(|task| task.began);
+    let mut polled = hooks.finish(&outcome);
+    if vtable.by_shape && !began {
+        polled.hits.clear();
+        polled.incomplete = Some("what was taken for its poll did not begin as one".into());
+    }
+    polled
 }
 
 /// Goes on from the innermost of `frames` (innermost first) of a thread that waits in `block_on`, until it waits again.
@@ -123,6 +134,13 @@ struct OpenPoll {
     hit: Hit,
 }
 
+/// A task that is being polled.
+struct Polling {
+    header: u64,
+    /// It was seen to go over to running.
+    began: bool,
+}
+
 struct PollHooks<'c> {
     policy: Policy<'c>,
     observe: Option<&'c mut dyn FnMut(&Machine<'_>)>,
@@ -135,6 +153,10 @@ struct PollHooks<'c> {
     /// The leaf that is being run: its frame's depth.
     inside: Option<usize>,
     first_only: bool,
+    /// The task that is polled, unless it is a root.
+    task: Option<Polling>,
+    /// Finds leaves that were inlined.
+    watcher: Watcher,
     /// A `block_on` is run: its end is to go to wait again.
     parking: bool,
     /// It has.
@@ -155,6 +177,8 @@ impl<'c> PollHooks<'c> {
             deepest: 0,
             inside: None,
             first_only,
+            task: None,
+            watcher: Watcher::default(),
             parking: false,
             parked: false,
             clear_flags: Vec::new(),
@@ -163,6 +187,7 @@ impl<'c> PollHooks<'c> {
                 selects: Vec::new(),
                 joins: Vec::new(),
                 poll_functions: Vec::new(),
+                by_shape: false,
                 incomplete: None,
                 deepest_call: Vec::new(),
             },
@@ -244,6 +269,9 @@ impl Hooks for PollHooks<'_> {
         self.invocations.truncate(depth);
         let caller = self.invocations.last().copied().unwrap_or(0);
         let role = self.policy.code.role(target);
+        if let Some(task) = &self.task {
+            self.policy.code.learn_waker(m, task.header);
+        }
         // A root that waits again: its loop has come to the park function, or to the system call inside it.
         if role == Some(Role::Park)
             || (self.parking && self.inside.is_none() && self.policy.code.external(target).is_some_and(waits))
@@ -327,9 +355,24 @@ impl Hooks for PollHooks<'_> {
         Action::Continue
     }
 
-    fn on_atomic(&mut self, _m: &mut Machine<'_>, access: &Atomic) {
+    fn on_atomic(&mut self, m: &mut Machine<'_>, access: &Atomic) {
         if self.parking && access.size == 1 && (access.old, access.new) == (Some(0), Some(0)) {
             self.clear_flags.push(access.address);
+        }
+        if let Some(task) = self.task.as_mut().filter(|task| task.header == access.address) {
+            task.began |= access.new.is_some_and(|state| state & RUNNING != 0);
+        }
+        if self.inside.is_none()
+            && let Some(acquire) = self.watcher.on_atomic(m, access)
+            && self.polled.hits.len() < MAX_HITS
+        {
+            if let Some(observe) = self.observe.take() {
+                observe(m);
+            }
+            self.polled.by_shape = true;
+            let (leaf, function) = (Some(Leaf::Acquire), access.ip);
+            let shape::QueuedAcquire { this, words, atomics } = acquire;
+            self.polled.hits.push(Hit { path: self.path(m), leaf, function, this, words, atomics });
         }
         if self.inside.is_some()
             && let Some(hit) = self.polled.hits.last_mut()

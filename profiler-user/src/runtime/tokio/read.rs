@@ -19,11 +19,19 @@ use crate::{
     locks::Contended,
     model::{
         Coverage, Frame, PartyId, ResourceKey, ResourceKind, Runtime as RuntimeInstance, RuntimeKind, Snapshot,
-        TaskState, ThreadActivity, ThreadRole,
+        TaskState, Thread, ThreadActivity, ThreadRole,
     },
     runtime::{Runtime, ThreadContext, World},
     target::{self, Memory, ThreadFacts, thread_pointer},
 };
+
+/// What a stripped program costs.
+const NAMELESS: &str = "symbols: the program is stripped, so types, functions and most of what tasks wait for and hold are \
+                        not known; its unstripped file or its debuginfo tells them (--debug-file, --symbol-path)";
+
+/// What it costs when no thread's stack shows the runtime.
+const ROLELESS: &str = "which threads are workers, and what block_on runs: the functions that would tell were inlined, and \
+                        no line table tells of them";
 
 /// Stands for a type that the binary does not name.
 pub(super) const UNNAMED: &str = "(type not known)";
@@ -69,6 +77,8 @@ pub struct Tokio {
     pub(super) learned: FxHashSet<u64>,
     /// Vtable that a function on the way from the worker's loop to the future belongs to; `None` where several share it.
     pub(super) poll_code: FxHashMap<u64, Option<u64>>,
+    /// Vtable that a function of a destructor, by which its type was named, belongs to; `None` where several share it.
+    pub(super) drop_code: FxHashMap<u64, Option<u64>>,
     /// Answers of [`Runtime::polled_type`] by function: samples ask for the same ones again and again.
     pub(super) poll_names: RefCell<FxHashMap<u64, Option<Arc<str>>>>,
     thread_roles: threads::KnownRoles,
@@ -101,6 +111,8 @@ impl Tokio {
         for (address, vtable) in &vtables {
             poll_code.entry(vtable.poll).and_modify(|known| *known = None).or_insert(Some(*address));
         }
+        // A poll that several types share was made for one of them, and nothing says for which.
+        names.retain(|address, _| poll_code.get(&vtables[address].poll) == Some(&Some(*address)));
         let deallocs = vtables.values().map(|vtable| vtable.dealloc).collect();
         Some(Self {
             vtables,
@@ -115,6 +127,7 @@ impl Tokio {
             context: None,
             learned: FxHashSet::default(),
             poll_code,
+            drop_code: FxHashMap::default(),
             poll_names: RefCell::default(),
             thread_roles: threads::KnownRoles::default(),
         })
@@ -125,6 +138,9 @@ impl Runtime for Tokio {
     fn read(&mut self, world: &World<'_>, snapshot: &mut Snapshot) {
         let headers = heap::scan(world.memory, &self.vtables);
         let fs_base = any_thread_pointer(world);
+        if self.vtables.values().any(|vtable| vtable.by_shape) {
+            snapshot.missing.push(NAMELESS.into());
+        }
         if fs_base.is_none() {
             snapshot.missing.push("thread-local storage was not found: polls that use it could not be followed".into());
         }
@@ -147,6 +163,10 @@ impl Runtime for Tokio {
             {
                 tasks.push((read, header));
             }
+        }
+        // Only now is it known which of their functions they share.
+        for (read, header) in &mut tasks {
+            read.task.name = self.name_of(header.vtable, &read.task.root);
         }
         let mut runtimes: Vec<RuntimeInstance> = Vec::new();
         let mut roots_read = Vec::new();
@@ -212,6 +232,13 @@ impl Runtime for Tokio {
             if let Some(index) = serves {
                 runtimes[index].workers.push(thread.tid);
             }
+        }
+        let plain = |thread: &Thread| thread.role == ThreadRole::Plain;
+        if !runtimes.is_empty()
+            && described.iter().all(plain)
+            && described.iter().any(|thread| !thread.frames.is_empty())
+        {
+            snapshot.missing.push(ROLELESS.into());
         }
         for (read, _) in &mut tasks {
             if let Some(tid) = polled_by.get(&read.task.party) {

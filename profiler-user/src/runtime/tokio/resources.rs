@@ -8,7 +8,7 @@ use super::{
     classify::{self, Sink},
     code::Code,
     heap::Header,
-    holds::Dropped,
+    holds::{Dropped, Released},
     names, queue,
     task::ReadTask,
     vtables::TaskVtable,
@@ -94,8 +94,23 @@ fn site(function: Arc<str>, root: &Strand) -> Frame {
     })
 }
 
+/// Turns what destructors gave back without a name into holds: whoever waits for a semaphore has shown whose a lock is.
+fn name_released(tasks: &mut [ReadTask]) {
+    let waiters = tasks.iter().flat_map(|read| &read.waiters);
+    let semaphores: FxHashMap<u64, u64> = waiters.map(|waiter| (waiter.lock, waiter.semaphore)).collect();
+    for read in tasks {
+        for Released { release, within } in std::mem::take(&mut read.released) {
+            let Some(semaphore) = semaphores.get(&release.lock) else { continue };
+            let how = if within.is_some() { HoldHow::Reserved } else { HoldHow::Guard };
+            let resource = key(ResourceKind::TokioBatchSemaphore, *semaphore);
+            read.task.root.holds.push(Hold { resource, how, amount: release.permits, site: None });
+        }
+    }
+}
+
 /// Reads the queue of every semaphore that is waited for, settles each address on one kind, and places the waits.
 pub(super) fn read(code: &Code, memory: &dyn Memory, tasks: &mut [ReadTask], fs_base: u64) -> Vec<Resource> {
+    name_released(tasks);
     let kinds = settle_kinds(tasks);
     let mut available = FxHashMap::default();
     let mut waiter = FxHashMap::default();

@@ -9,6 +9,8 @@ pub(super) const RUNNING: u64 = 1;
 const COMPLETE: u64 = 1 << 1;
 /// Set while the task stands in a run queue, or is about to.
 pub(super) const NOTIFIED: u64 = 1 << 2;
+/// Set while a `JoinHandle` exists.
+const JOIN_INTEREST: u64 = 1 << 3;
 const REF_SHIFT: u32 = 6;
 
 /// More references than any live task has: above it the word is something else's.
@@ -23,6 +25,13 @@ impl StateWord {
     pub(super) fn plausible(self) -> bool {
         let refs = self.0 >> REF_SHIFT;
         (1..REFS_SANE).contains(&refs) && self.0 & (RUNNING | COMPLETE) != RUNNING | COMPLETE
+    }
+
+    /// Wakers of a suspended task that are registered somewhere, at most: the list of its runtime has one of the references
+    /// and its `JoinHandle` one, the rest are wakers and abort handles.
+    pub(super) fn wakers(self) -> u64 {
+        let others = 1 + u64::from(self.0 & JOIN_INTEREST != 0);
+        (self.0 >> REF_SHIFT).saturating_sub(others)
     }
 
     pub(super) fn is_running(self) -> bool {
@@ -57,6 +66,13 @@ mod tests {
         assert_eq!(with(NOTIFIED).task_state(), TaskState::Scheduled);
         assert_eq!(with(RUNNING | NOTIFIED).task_state(), TaskState::Running);
         assert_eq!(with(COMPLETE).task_state(), TaskState::Complete);
+    }
+
+    #[test]
+    fn wakers_are_what_no_list_or_handle_refers_by() {
+        assert_eq!(StateWord(2 << REF_SHIFT).wakers(), 1);
+        assert_eq!(StateWord(2 << REF_SHIFT | JOIN_INTEREST).wakers(), 0);
+        assert_eq!(StateWord(0).wakers(), 0);
     }
 
     #[test]

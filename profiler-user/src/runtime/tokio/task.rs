@@ -8,12 +8,13 @@ use super::{
     classify::Leaf,
     context,
     heap::Header,
-    holds::{Dropped, Dropping},
+    holds::{Dropped, Dropping, Released},
     names,
     poll::{self, Polled},
     read::{Tokio, UNNAMED},
     resources,
     roots::Root,
+    shape::Waiter,
     strands,
     vtables::TaskVtable,
     waits::{self, Missing},
@@ -33,6 +34,7 @@ const CELL_CHECKED: u64 = 64 << 10;
 struct SemaphoreWaits {
     missing: Vec<Missing>,
     available: Vec<(u64, u64)>,
+    waiters: Vec<Waiter>,
 }
 
 /// A task as it was read, with what only the rest of the read needs.
@@ -44,6 +46,10 @@ pub(super) struct ReadTask {
     pub(super) missing: Vec<Missing>,
     /// Free permits of the semaphores that its polls touched, by the semaphore's address.
     pub(super) available: Vec<(u64, u64)>,
+    /// Waiters of its own in queues of semaphores.
+    pub(super) waiters: Vec<Waiter>,
+    /// What its destructor gives back by code without a name.
+    pub(super) released: Vec<Released>,
 }
 
 impl Tokio {
@@ -54,7 +60,7 @@ impl Tokio {
             return;
         }
         let _ = self.dry_poll(world, header, vtable, fs_base, true);
-        let dropped = self.dropping(world, fs_base).task(vtable, header);
+        let dropped = self.dropping(world, fs_base).task(vtable, header, &[]);
         self.learn_name(world, header.vtable, &dropped);
     }
 
@@ -96,10 +102,22 @@ impl Tokio {
 
     fn learn_name(&mut self, world: &World<'_>, vtable: u64, dropped: &Dropped) {
         if !self.names.contains_key(&vtable)
-            && let Some(name) = names::of_destructor(world.modules, &dropped.functions)
+            && let Some((function, name)) = names::of_destructor(world.modules, &dropped.functions)
         {
-            self.names.insert(vtable, name);
+            let known = self.drop_code.entry(function).or_insert(Some(vtable));
+            if *known == Some(vtable) {
+                self.names.insert(vtable, name);
+            } else if let Some(other) = known.take() {
+                // Code that two types share tells neither.
+                self.names.remove(&other);
+            }
         }
+    }
+
+    /// The type of a task's future. Without a name of its own it is called by the function that it runs first.
+    pub(super) fn name_of(&self, vtable: u64, root: &Strand) -> Arc<str> {
+        let first = || root.walk().flat_map(|strand| &strand.frames).next().map(|frame| Arc::clone(&frame.function));
+        self.names.get(&vtable).cloned().or_else(first).unwrap_or_else(|| UNNAMED.into())
     }
 
     /// The root future that `root`'s thread waits in.
@@ -111,11 +129,12 @@ impl Tokio {
         let (name, unknown) = match dropped {
             Some(dropped) => {
                 strand.holds = self.holds(world, &dropped, &polled, &strand);
-                (names::of_destructor(world.modules, &dropped.functions), dropped.incomplete)
+                (names::of_destructor(world.modules, &dropped.functions).map(|(_, name)| name), dropped.incomplete)
             }
             None => (None, Some("what it holds: its thread's frame has no landing pad".into())),
         };
-        let leafless = leafless(&strand);
+        let unseen = || polled.by_shape.then(|| "what else it waits for: a leaf was inlined".to_owned());
+        let leafless = leafless(&strand).or_else(unseen);
         let awaits_known = polled.incomplete.is_none() && leafless.is_none();
         ReadTask {
             task: Task {
@@ -136,6 +155,8 @@ impl Tokio {
             cell: 0..0,
             missing: waits.missing,
             available: waits.available,
+            waiters: waits.waiters,
+            released: Vec::new(),
         }
     }
 
@@ -151,6 +172,7 @@ impl Tokio {
             let wait = waits::read(hit, functions, world.memory, &self.vtables, leaf_name);
             if hit.leaf == Some(Leaf::Acquire) {
                 waits.missing.extend(waits::missing(hit));
+                waits.waiters.extend(waits::waiter(hit, wait.resource.address));
                 waits.available.extend(waits::available(hit, wait.resource.address));
             }
             Some(wait)
@@ -193,6 +215,7 @@ impl Tokio {
         let mut root = Strand::new(Vec::new());
         let incomplete;
         let mut awaits_known = false;
+        let mut released = Vec::new();
         if state == TaskState::Running {
             incomplete = Some("being polled while it was read".to_owned());
             self.learn_type(world, header, vtable, fs_base);
@@ -200,20 +223,19 @@ impl Tokio {
             let scheduled = state == TaskState::Scheduled;
             let polled = self.dry_poll(world, header, vtable, fs_base, scheduled);
             (root, waits) = self.strands(world, &polled);
-            let dropped = self.dropping(world, fs_base).task(vtable, header);
+            let dropped = self.dropping(world, fs_base).task(vtable, header, &waits.waiters);
             root.holds = self.holds(world, &dropped, &polled, &root);
             self.learn_name(world, header.vtable, &dropped);
-            let leafless = leafless(&root);
+            let leafless = leafless(&root).or_else(|| overlooked(&polled, header, vtable));
             awaits_known = polled.incomplete.is_none() && leafless.is_none();
-            incomplete = polled.incomplete.or(dropped.incomplete).or(leafless);
+            incomplete = polled.incomplete.or(dropped.incomplete).or(leafless).or_else(|| nameless(vtable));
+            released = dropped.released;
             // All its permits have been assigned and the wake has not arrived yet.
             if state == TaskState::Suspended && waits.missing.iter().any(|missing| missing.permits == 0) {
                 state = TaskState::Scheduled;
             }
         }
-        // Without a name of its own a future is called by the function that it runs first.
-        let first = || root.walk().flat_map(|strand| &strand.frames).next().map(|frame| Arc::clone(&frame.function));
-        let name = self.names.get(&header.vtable).cloned().or_else(first).unwrap_or_else(|| UNNAMED.into());
+        let name = self.name_of(header.vtable, &root);
         Some(ReadTask {
             task: Task {
                 party,
@@ -233,6 +255,8 @@ impl Tokio {
             cell,
             missing: waits.missing,
             available: waits.available,
+            waiters: waits.waiters,
+            released,
         })
     }
 }
@@ -240,6 +264,19 @@ impl Tokio {
 /// Why a task that waits for nothing is not understood: every pending poll has registered a waker somewhere.
 fn leafless(root: &Strand) -> Option<String> {
     root.waits().next().is_none().then(|| "what it waits for: its poll reached no leaf that is known".to_owned())
+}
+
+/// Why there may be waits that were not seen, where leaves are known by their shape: each wait has a waker registered
+/// somewhere, and these are counted.
+fn overlooked(polled: &Polled, header: &Header, vtable: &TaskVtable) -> Option<String> {
+    let (wakers, waits) = (header.state.wakers(), polled.hits.len() as u64);
+    let unseen = (polled.by_shape || vtable.by_shape) && wakers > waits;
+    unseen.then(|| format!("what else it waits for: {wakers} wakers of it may be registered, {waits} waits are known"))
+}
+
+/// Why a task of a stripped binary is not understood: most of what its destructor gives back has no name.
+fn nameless(vtable: &TaskVtable) -> Option<String> {
+    vtable.by_shape.then(|| "what else it holds: its program has no symbols".to_owned())
 }
 
 /// Whether the cell is now as the view has it, so that what was read of it held at one moment.

@@ -3,11 +3,17 @@
 //! Source: `Vtable` in tokio/src/runtime/task/raw.rs, 1.28 to 1.54: six or seven function pointers, then the offsets of
 //! trailer, scheduler and id from the header. The struct is not `repr(C)`: which pointer is which is told by the symbol it
 //! points at; which offset is which by size, since scheduler, id and trailer lie in this order in `Cell` (`repr(C)`).
+//!
+//! A stripped binary in which paths of tokio's sources are found is searched by shape: [`SHAPE`] pointers to beginnings of functions, and the offsets, of which the
+//! scheduler's is where `Core` begins, right behind the header. The compiler has kept all fields in the order of the
+//! source; whoever relies on that proves it by what a function does: a poll begins with the transition to running, a
+//! dealloc frees the cell.
 
 use std::ops::Range;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::version;
 use crate::{
     debuginfo::{Module, name},
     target::Memory,
@@ -15,6 +21,13 @@ use crate::{
 
 /// An offset in a task cell is smaller than this, in bytes.
 const OFFSET_MAX: u64 = 1 << 24;
+
+/// Function pointers of a vtable in source order: poll, schedule, dealloc, `try_read_output`, `drop_join_handle_slow`,
+/// `drop_abort_handle`, shutdown; the same in 1.38 to 1.54.
+const SHAPE: usize = 7;
+
+/// Bytes of a task's header: `Core` follows it.
+const HEADER: u64 = 32;
 
 /// What one task vtable says. All addresses are the target's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +44,8 @@ pub(super) struct TaskVtable {
     pub(super) id_offset: u64,
     /// Offset of the trailer from the header: all of the future lies before it.
     pub(super) trailer_offset: u64,
+    /// Which function is which was told by the order alone: what they do has to prove it.
+    pub(super) by_shape: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -45,7 +60,13 @@ enum Entry {
 pub(super) fn find(module: &Module, memory: &dyn Memory) -> FxHashMap<u64, TaskVtable> {
     let entries = entries(module);
     let mut found = FxHashMap::default();
-    if entries.is_empty() {
+    // A shape alone could be anything's; the paths in panic messages say that tokio is in here.
+    let starts: FxHashSet<u64> = if !module.has_symbols() && version::of(module).is_some() {
+        module.function_starts().collect()
+    } else {
+        FxHashSet::default()
+    };
+    if entries.is_empty() && starts.is_empty() {
         return found;
     }
     for section in [".data.rel.ro", ".data.rel.ro.local", ".rodata", ".data"] {
@@ -59,6 +80,11 @@ pub(super) fn find(module: &Module, memory: &dyn Memory) -> FxHashMap<u64, TaskV
         for run in runs(&words, &entries) {
             if let Some(vtable) = read_one(&words, run.clone(), &entries) {
                 found.insert(section.address + run.start as u64 * 8, vtable);
+            }
+        }
+        for (index, window) in words.windows(SHAPE + 3).enumerate() {
+            if let Some(vtable) = by_shape(window, &starts) {
+                found.insert(section.address + index as u64 * 8, vtable);
             }
         }
     }
@@ -101,6 +127,24 @@ fn runs<'a>(words: &'a [u64], entries: &'a FxHashMap<u64, Entry>) -> impl Iterat
     })
 }
 
+fn by_shape(words: &[u64], starts: &FxHashSet<u64>) -> Option<TaskVtable> {
+    let (functions, offsets) = words.split_at_checked(SHAPE)?;
+    let [poll, schedule, dealloc, ..] = *functions else { return None };
+    let [trailer_offset, scheduler_offset, id_offset] = *offsets else { return None };
+    let ordered = scheduler_offset == HEADER && scheduler_offset < id_offset && id_offset < trailer_offset;
+    let aligned = offsets.iter().all(|offset| *offset < OFFSET_MAX && offset.is_multiple_of(8));
+    let all = || functions.iter().all(|function| starts.contains(function));
+    (ordered && aligned && all()).then_some(TaskVtable {
+        poll,
+        dealloc,
+        schedule,
+        scheduler_offset,
+        id_offset,
+        trailer_offset,
+        by_shape: true,
+    })
+}
+
 fn read_one(words: &[u64], run: Range<usize>, entries: &FxHashMap<u64, Entry>) -> Option<TaskVtable> {
     let pointer = |wanted| words[run.clone()].iter().copied().find(|word| entries.get(word) == Some(&wanted));
     let mut offsets: Vec<u64> =
@@ -114,5 +158,24 @@ fn read_one(words: &[u64], run: Range<usize>, entries: &FxHashMap<u64, Entry>) -
         scheduler_offset,
         id_offset,
         trailer_offset,
+        by_shape: false,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vtable_is_known_by_its_shape() {
+        let starts: FxHashSet<u64> = (0x1000..0x1007).collect();
+        let with = |last: [u64; 3]| -> Vec<u64> { (0x1000..0x1007).chain(last).collect() };
+        let vtable = by_shape(&with([192, 32, 40]), &starts).expect("a vtable");
+        assert_eq!((vtable.poll, vtable.schedule, vtable.dealloc), (0x1000, 0x1001, 0x1002));
+        assert_eq!((vtable.trailer_offset, vtable.id_offset), (192, 40));
+        for other in [[192, 24, 40], [40, 32, 192], [192, 32, 44], [1 << 30, 32, 40]] {
+            assert_eq!(by_shape(&with(other), &starts), None, "{other:?}");
+        }
+        assert_eq!(by_shape(&with([192, 32, 40]), &(0x1000..0x1006).collect()), None, "a pointer into a function");
+    }
 }

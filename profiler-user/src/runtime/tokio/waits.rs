@@ -9,6 +9,7 @@ use super::{
     heap::Header,
     poll::Hit,
     queue::SEMAPHORE_SPAN,
+    shape::Waiter,
     vtables::TaskVtable,
 };
 use crate::{
@@ -94,6 +95,13 @@ pub(super) fn missing(hit: &Hit) -> Option<Missing> {
         .iter()
         .find(|atomic| atomic.size == 8 && inside(atomic.address))
         .and_then(|atomic| Some(Missing { address: atomic.address, permits: atomic.old? }))
+}
+
+/// The waiter of a queued acquire in the queue of `semaphore`: its lock is the first thing that the poll changes there.
+pub(super) fn waiter(hit: &Hit, semaphore: u64) -> Option<Waiter> {
+    let own = |address: u64| address.wrapping_sub(semaphore) < SEMAPHORE_SPAN;
+    let lock = hit.atomics.iter().find(|atomic| atomic.size < 8 && own(atomic.address) && atomic.new == Some(1))?;
+    Some(Waiter { acquire: hit.this, semaphore, lock: lock.address, count: missing(hit)?.address })
 }
 
 /// Address and number of the free permits of the semaphore at `semaphore`, as the poll of an acquire saw them.
