@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::{
     json,
-    programs::{self, Profile},
+    programs::{self, Build, Profile},
 };
 
 /// Longer than any fixture needs to start on a busy machine.
@@ -42,6 +42,11 @@ impl Fixture {
         let mut command = Command::new(programs::fixture(name, profile));
         command.args(arguments);
         Self::spawn(name, command)
+    }
+
+    /// The same for one of the builds that only some fixtures have.
+    pub fn start_build(name: &str, build: Build) -> Self {
+        Self::spawn(name, Command::new(programs::built(name, build)))
     }
 
     /// The same for a prepared command; `pid` is that of the command itself.

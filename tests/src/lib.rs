@@ -14,6 +14,6 @@ pub mod watching;
 
 pub use fixture::Fixture;
 pub use gordian::{Finished, Gordian};
-pub use programs::Profile;
+pub use programs::{Build, Profile};
 pub use screen::Terminal;
 pub use watching::Watching;

@@ -34,6 +34,10 @@ impl Profile {
     }
 }
 
+/// A way of building the fixtures of `tests/fixtures/builds`: a file of configuration there, or a directory of
+/// `tests/fixtures/versions` with another tokio.
+pub type Build = &'static str;
+
 /// Root of the repository.
 pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ has a parent")
@@ -67,6 +71,34 @@ pub fn fixture(name: &str, profile: Profile) -> PathBuf {
     }
     directory.join("target").join(profile.name()).join(name)
 }
+
+/// The executable of a fixture in one of its builds, built first unless this process or its caller has done so.
+pub fn built(name: &str, build: Build) -> PathBuf {
+    static BUILT: Mutex<BTreeSet<Build>> = Mutex::new(BTreeSet::new());
+    let directory = repository().join("tests/fixtures");
+    let target = directory.join("target/builds").join(build);
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    if std::env::var_os("GORDIAN_PREBUILT").is_none() && built.insert(build) {
+        let mut cargo = cargo(&directory);
+        cargo.args(["build", "--quiet", "--locked", "--release", "--target", TRIPLE, "--target-dir"]).arg(&target);
+        let version = directory.join("versions").join(build).join("Cargo.toml");
+        if version.exists() {
+            cargo.arg("--manifest-path").arg(version);
+        } else {
+            cargo.args(["--manifest-path", "builds/Cargo.toml", "--config", &format!("builds/{build}.toml")]);
+        }
+        run(&mut cargo);
+    }
+    target.join(TRIPLE).join("release").join(name)
+}
+
+/// Makes another program of a built one, by binutils' `objcopy`.
+pub fn objcopy(flags: &[&str], from: &Path, to: &Path) {
+    run(Command::new("objcopy").args(flags).arg(from).arg(to));
+}
+
+/// Named to Cargo so that flags for the fixtures are not for the build scripts of what they depend on.
+const TRIPLE: &str = "x86_64-unknown-linux-gnu";
 
 /// The `gordian` under test: `GORDIAN_BIN`, or else the one beside the test's own executable, built afresh.
 pub fn gordian() -> &'static Path {

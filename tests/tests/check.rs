@@ -26,7 +26,9 @@ fn assert_names_the_deadlock<'a>(fixture: &Fixture, document: &'a Value) -> &'a 
         assert_eq!(found["state"], "suspended");
         assert_eq!(found["wait"]["kind"], "tokio::sync::Mutex", "{found:#}");
         assert_eq!(&found["wait"]["address"], waits_for, "{found:#}");
-        assert_eq!(found["wait"]["position"], 0, "{found:#}");
+        // Where the function is inlined that serves the queue, nothing tells who is next.
+        let position = &found["wait"]["position"];
+        assert!(*position == 0 || position.is_null() && document["complete"] == false, "{found:#}");
         let hold = one(&found["holds"], "how", "guard");
         assert_eq!((&hold["kind"], &hold["address"]), (&found["wait"]["kind"], holds), "{found:#}");
         assert_eq!(functions(&found["awaits"])[0], format!("deadlock::{task}"), "{found:#}");

@@ -1,6 +1,7 @@
 //! Building gordian and the fixtures, and starting fixtures.
 
 use std::{
+    ffi::OsStr,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -63,6 +64,39 @@ pub(crate) fn build_fixtures(profile: &str, which: Fixtures) -> Result<PathBuf> 
     };
     succeed(&mut command)?;
     Ok(directory.join("target").join(profile))
+}
+
+/// Builds some fixtures in every way of `tests/fixtures/builds`, and against every tokio of `tests/fixtures/versions`.
+pub(crate) fn build_everyway() -> Result<()> {
+    let directory = repository().join("tests/fixtures");
+    for path in entries(&directory.join("builds"))? {
+        if path.extension().is_some_and(|extension| extension == "toml") && !path.ends_with("Cargo.toml") {
+            build_one(&directory, &directory.join("builds"), path.file_stem(), Some(&path))?;
+        }
+    }
+    for path in entries(&directory.join("versions"))? {
+        build_one(&directory, &path, path.file_name(), None)?;
+    }
+    Ok(())
+}
+
+fn build_one(directory: &Path, package: &Path, name: Option<&OsStr>, config: Option<&Path>) -> Result<()> {
+    let target = directory.join("target/builds").join(name.context("it has a name")?);
+    let mut command = cargo(directory);
+    // The triple keeps flags for the fixtures away from the build scripts of what they depend on.
+    command.args(["build", "--locked", "--release", "--target", "x86_64-unknown-linux-gnu"]);
+    command.arg("--target-dir").arg(target).arg("--manifest-path").arg(package.join("Cargo.toml"));
+    if let Some(config) = config {
+        command.arg("--config").arg(config);
+    }
+    succeed(&mut command)
+}
+
+fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(directory).with_context(|| format!("cannot list {}", directory.display()))?;
+    let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+    paths.sort();
+    Ok(paths)
 }
 
 /// Where Cargo puts what it builds of the workspace: xtask itself was put there.

@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, Write};
 
 use anyhow::{Context, Result, bail};
 
-use crate::programs::{TESTED_FIXTURES, build_fixtures, build_gordian, cargo, repository};
+use crate::programs::{TESTED_FIXTURES, build_everyway, build_fixtures, build_gordian, cargo, repository};
 use tally::Tally;
 
 #[derive(clap::Args)]
@@ -26,6 +26,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     for (profile, which) in TESTED_FIXTURES {
         build_fixtures(profile, which)?;
     }
+    build_everyway()?;
     let mut command = cargo(repository());
     command.args(["test", "--workspace", "--locked", "--no-fail-fast"]);
     command.args(arguments.filter.as_deref()).args(["--", "--show-output"]);
