@@ -77,6 +77,8 @@ fn process(count: u64, resources: Vec<Resource>, root: impl Fn(u64, &[Frame]) ->
     let name: Arc<str> = "app::serve".into();
     let tasks = (0..count).map(|id| Task {
         party: PartyId::Task { runtime: RUNTIME, id },
+        origin: None,
+        status: None,
         address: 0x7000_0000 + 256 * id,
         runtime: 0,
         name: Arc::clone(&name),
@@ -130,6 +132,7 @@ fn queue(count: u64) -> Snapshot {
     let line = std::iter::once(0).chain(2..count / 2);
     let queue = line.map(|id| QueueEntry { party: Some(party(id)), wants: Some(1) }).collect();
     let lock = Resource {
+        reachable_by: None,
         key: mutex(1),
         permits: Some(1),
         available: Some(0),

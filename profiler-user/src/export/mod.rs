@@ -11,6 +11,7 @@ pub mod group;
 pub mod json;
 pub mod page;
 pub mod text;
+mod unread;
 
 pub use escape::escape;
 

@@ -7,7 +7,7 @@ use super::{
     task::{Address, BlockedThreadJson, Shown},
 };
 use crate::{
-    export::group::Group,
+    export::{format::count, group::Group, unread},
     model::{Coverage, Finding, LostCounts, Runtime, Snapshot, Task, Thread},
     session::{ProbeState, View},
 };
@@ -18,7 +18,7 @@ pub struct Document<'a> {
     schema: u32,
     target: TargetJson<'a>,
     complete: bool,
-    missing: Vec<&'a str>,
+    missing: Vec<String>,
     coverage: CoverageJson,
     lost: u64,
     lost_by: LostJson,
@@ -141,16 +141,18 @@ impl<'a> Line<'a> {
 
 /// What was not read, then what cannot be watched. Only the former makes a result incomplete: without any probe the
 /// verdicts on what was read are the same, they only come later.
-fn missing(view: &View) -> Vec<&str> {
+fn missing(view: &View) -> Vec<String> {
     let probes = [&view.switch_probe, &view.wait_probe];
     let reasons = probes.into_iter().filter_map(|probe| match probe {
         ProbeState::Missing(why) => Some(why.as_str()),
         ProbeState::On | ProbeState::Off => None,
     });
-    let mut all: Vec<&str> = view.snapshot.missing.iter().map(String::as_str).collect();
+    let mut all = view.snapshot.missing.clone();
+    let unread = unread::reasons(&view.snapshot.tasks);
+    all.extend(unread.iter().map(|(why, tasks)| format!("{} not read whole: {why}", count(*tasks, "task"))));
     for reason in reasons {
-        if !all.contains(&reason) {
-            all.push(reason);
+        if !all.iter().any(|known| known == reason) {
+            all.push(reason.to_owned());
         }
     }
     all

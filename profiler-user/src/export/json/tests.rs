@@ -86,7 +86,7 @@ fn what_could_not_be_read_makes_it_incomplete() {
     let view = samples::partial();
     let value = assert_valid(&object(&check(&view)).unwrap());
     assert_eq!(value["complete"], false);
-    assert_eq!(value["missing"].as_array().unwrap().len(), 2);
+    assert_eq!(value["missing"].as_array().unwrap().len(), 3);
     assert_eq!(value["coverage"]["unknown"], 1);
     assert_eq!(value["lost"], 2);
 }

@@ -1,13 +1,12 @@
 //! Tasks, grouped or one by one.
 
-use std::collections::BTreeMap;
-
 use super::{resource, stack};
 use crate::{
     export::{
         format::{count, party, seconds, since, task as task_name},
         group::Group,
         page::{Ink, Page},
+        unread,
     },
     model::{ResourceKind, Snapshot, Task, TaskState},
     session::{ProbeState, View},
@@ -147,12 +146,7 @@ pub fn unread(page: &mut Page, view: &View) {
 
 /// Why tasks were not read whole, the commonest reasons first.
 fn reasons(page: &mut Page, tasks: &[Task]) {
-    let mut reasons: BTreeMap<&str, u64> = BTreeMap::new();
-    for why in tasks.iter().filter(|task| task.is_opaque()).filter_map(|task| task.incomplete.as_deref()) {
-        *reasons.entry(why).or_default() += 1;
-    }
-    let mut reasons: Vec<_> = reasons.into_iter().collect();
-    reasons.sort_by_key(|(_, tasks)| std::cmp::Reverse(*tasks));
+    let reasons = unread::reasons(tasks);
     for (why, tasks) in reasons.iter().take(EXAMPLES) {
         page.indent(4).add(format_args!("{}: {why}", count(*tasks, "task"))).end();
     }
