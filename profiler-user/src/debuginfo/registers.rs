@@ -120,7 +120,7 @@ impl RegisterUnwinder {
     }
 
     /// The same frame with the frame pointer, where that is not known and follows from the stack and the code: see
-    /// [`frame_pointer`].
+    /// `frame_pointer`.
     pub fn with_frame_pointer(
         &self,
         modules: &[Module],
