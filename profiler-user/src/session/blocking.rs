@@ -17,7 +17,8 @@ const MOST: usize = 256;
 /// A block that goes on, as snapshots have seen it.
 struct Ongoing {
     party: PartyId,
-    stack_pointer: Option<u64>,
+    /// The thread as it was seen last.
+    thread: Thread,
     first_seen: Instant,
     frames: Vec<Frame>,
     since_ns: Option<u64>,
@@ -41,10 +42,10 @@ impl Blocking {
             let timed = kernel.iter().find(|blocked| blocked.tid == thread.tid);
             let stack_pointer = thread.stack_pointer;
             let ongoing = match self.ongoing.remove(&thread.tid) {
-                Some(known) if known.party == party && known.stack_pointer == stack_pointer => known,
+                Some(known) if known.party == party && same_block(thread, &known.thread) => known,
                 _ => Ongoing {
                     party,
-                    stack_pointer,
+                    thread: thread.clone(),
                     first_seen: snapshot.taken_at,
                     frames: thread.frames.clone(),
                     since_ns: None,
@@ -80,7 +81,7 @@ impl Blocking {
         let Some((number, args)) = thread.registers.syscall() else { return };
         // A snapshot that saw it has its stack and knows its task; the kernel alone knows the runtime's id.
         let seen = self.ongoing.get(&thread.tid).filter(|ongoing| {
-            ongoing.since_ns == Some(thread.since_ns) || ongoing.stack_pointer == Some(thread.registers.rsp)
+            ongoing.since_ns == Some(thread.since_ns) || ongoing.thread.stack_pointer == Some(thread.registers.rsp)
         });
         let by_id = || {
             let id = thread.task_id?;
@@ -113,6 +114,12 @@ impl Blocking {
             self.ended.remove(0);
         }
     }
+}
+
+/// Whether a blocked thread is in the very block that it was in before: one that asks for a hot lock again and again looks
+/// the same each time, and has been on a CPU in between.
+fn same_block(now: &Thread, before: &Thread) -> bool {
+    now.stack_pointer == before.stack_pointer && now.switches == before.switches
 }
 
 fn describe(ongoing: &Ongoing, thread: &Thread, syscall: Syscall, snapshot: &Snapshot, now_ns: u64) -> BlockedPoll {
