@@ -87,6 +87,7 @@ fn process(count: u64, resources: Vec<Resource>, root: impl Fn(u64, &[Frame]) ->
         root: root(id, &frames),
         incomplete: None,
         awaits_known: true,
+        imprint: None,
         unstable: false,
         thread: None,
     });

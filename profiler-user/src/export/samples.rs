@@ -48,6 +48,7 @@ pub(crate) fn task(id: u64, name: &str, root: Strand) -> Task {
         root,
         incomplete: None,
         awaits_known: true,
+        imprint: None,
         unstable: false,
         thread: None,
     }
@@ -371,6 +372,7 @@ fn any_task() -> impl Strategy<Value = Task> {
             origin,
             root,
             awaits_known: incomplete.is_none(),
+            imprint: None,
             incomplete: incomplete.map(Into::into),
             unstable,
             thread,

@@ -33,8 +33,8 @@ pub(super) struct History {
     findings: Standings,
     /// When each task last entered a traced wait, by the runtime's id.
     waits: FxHashMap<u64, Instant>,
-    /// The tasks that the snapshot before could not read whole; `None` before the first.
-    opaque: Option<FxHashSet<PartyId>>,
+    /// The tasks that the snapshot before could not read whole, with what they were read from; `None` before the first.
+    opaque: Option<FxHashMap<PartyId, Option<u64>>>,
     snapshots: u64,
 }
 
@@ -82,14 +82,15 @@ impl History {
         self.tasks.retain(|party, _| present.contains(party));
     }
 
-    /// Tells tasks that cannot be read from those that only changed while they were: what cannot be read twice is
-    /// unknown, what cannot be read once is unstable.
+    /// Tells tasks that cannot be read from those that only changed while they were: what cannot be read twice though it did
+    /// not move is unknown, all else is unstable.
     pub(super) fn excuse(&mut self, snapshot: &mut Snapshot) {
-        let opaque = snapshot.tasks.iter().filter(|task| task.is_opaque()).map(|task| task.party).collect();
+        let opaque = snapshot.tasks.iter().filter(|task| task.is_opaque());
+        let opaque = opaque.map(|task| (task.party, task.imprint)).collect();
         let Some(before) = self.opaque.replace(opaque) else { return };
         let coverage = &mut snapshot.coverage;
         for task in &mut snapshot.tasks {
-            if task.is_opaque() && !before.contains(&task.party) {
+            if task.is_opaque() && before.get(&task.party) != Some(&task.imprint) {
                 task.unstable = true;
                 coverage.unknown = coverage.unknown.saturating_sub(1);
                 coverage.unstable += 1;
@@ -152,6 +153,7 @@ mod tests {
             root: Strand::new(Vec::new()),
             incomplete: incomplete.map(Into::into),
             awaits_known: incomplete.is_none(),
+            imprint: None,
             unstable: false,
             thread: None,
         };
@@ -168,6 +170,17 @@ mod tests {
         history.excuse(&mut moved);
         assert!(moved.tasks[0].unstable);
         assert_eq!(moved.coverage, Coverage { seen: 1, decoded: 0, unknown: 0, unstable: 1 });
+    }
+
+    #[test]
+    fn what_moves_from_one_look_to_the_next_is_unstable() {
+        let mut history = History::default();
+        for imprint in [1, 2, 3] {
+            let mut busy = snapshot(Some("the code panics here"));
+            busy.tasks[0].imprint = Some(imprint);
+            history.excuse(&mut busy);
+            assert_eq!(busy.tasks[0].unstable, imprint > 1);
+        }
     }
 
     #[test]

@@ -77,6 +77,7 @@ pub(crate) fn task(id: u64, root: Strand) -> Task {
         root,
         incomplete: None,
         awaits_known: true,
+        imprint: None,
         unstable: false,
         thread: None,
     }

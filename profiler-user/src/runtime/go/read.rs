@@ -273,6 +273,7 @@ impl Known {
             origin: self.origin(goroutine),
             root,
             awaits_known: incomplete.is_none(),
+            imprint: None,
             incomplete: incomplete.map(Into::into),
             unstable,
             thread: *thread,

@@ -1,8 +1,8 @@
 //! One task, or one root of a `block_on`: polled and dropped over a copy-on-write view.
 
-use std::{ops::Range, sync::Arc};
+use std::{hash::Hasher as _, ops::Range, sync::Arc};
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHasher};
 
 use super::{
     classify::Leaf,
@@ -149,6 +149,8 @@ impl Tokio {
                 root: strand,
                 incomplete: polled.incomplete.or(unknown).or(leafless).map(Into::into),
                 awaits_known,
+                // While its thread is not run, nothing moves.
+                imprint: root.facts.switches,
                 unstable: false,
                 thread: Some(root.facts.tid),
             },
@@ -249,6 +251,7 @@ impl Tokio {
                 root,
                 incomplete: incomplete.map(Into::into),
                 awaits_known,
+                imprint: imprint(memory, &cell),
                 unstable: !unchanged(memory, header, cell.clone(), &self.vtables),
                 thread: None,
             },
@@ -277,6 +280,15 @@ fn overlooked(polled: &Polled, header: &Header, vtable: &TaskVtable) -> Option<S
 /// Why a task of a stripped binary is not understood: most of what its destructor gives back has no name.
 fn nameless(vtable: &TaskVtable) -> Option<String> {
     vtable.by_shape.then(|| "what else it holds: its program has no symbols".to_owned())
+}
+
+/// A digest of the cell as the view has it.
+fn imprint(memory: &AddressSpace, cell: &Range<u64>) -> Option<u64> {
+    let mut bytes = vec![0; (cell.end - cell.start).min(CELL_CHECKED) as usize];
+    memory.read(cell.start, &mut bytes).ok()?;
+    let mut digest = FxHasher::default();
+    digest.write(&bytes);
+    Some(digest.finish())
 }
 
 /// Whether the cell is now as the view has it, so that what was read of it held at one moment.

@@ -57,6 +57,7 @@ pub(super) fn task(id: u64, name: &str, state: TaskState, root: Strand) -> Task 
         root,
         incomplete: None,
         awaits_known: true,
+        imprint: None,
         unstable: false,
         thread: None,
     }
