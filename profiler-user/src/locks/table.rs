@@ -66,22 +66,17 @@ const WAITS: &[(&str, Waits)] = &[
     ("parking_lot::raw_rwlock::RawRwLock::lock_upgradable_slow", Waits::ParkingLotWrite),
     ("parking_lot::raw_rwlock::RawRwLock::wait_for_readers", Waits::ParkingLotWrite),
     ("parking_lot::condvar::Condvar::wait_until_internal", Waits::Condition),
-    // POSIX
     // library/std/src/thread, where its parker is inlined
     ("std::thread::thread::Thread::park", Waits::Park),
     ("std::thread::thread::Thread::park_timeout", Waits::Park),
     ("std::thread::Thread::park", Waits::Park),
     ("std::thread::park", Waits::Park),
     ("std::thread::park_timeout", Waits::Park),
-    ("pthread_mutex_lock", Waits::Pthread),
-    ("__pthread_mutex_lock", Waits::Pthread),
-    ("___pthread_mutex_lock", Waits::Pthread),
-    ("pthread_join", Waits::Join),
-    ("__pthread_join", Waits::Join),
-    ("pthread_cond_wait", Waits::Condition),
-    ("__pthread_cond_wait", Waits::Condition),
-    ("___pthread_cond_wait", Waits::Condition),
 ];
+
+/// Of POSIX, under the name that programs call it by: see [`posix`].
+const POSIX_WAITS: &[(&str, Waits)] =
+    &[("pthread_mutex_lock", Waits::Pthread), ("pthread_join", Waits::Join), ("pthread_cond_wait", Waits::Condition)];
 
 /// Of `std`: the name's end, behind `std::sys`. library/std/src/sys/sync/{mutex,rwlock,once,condvar,thread_parking}/futex.rs
 /// of Rust 1.95; sys/unix/locks/futex_*.rs and others before.
@@ -120,26 +115,35 @@ const STD_ACQUIRES: &[&str] = &["::Mutex::lock_contended", "::RwLock::read_conte
 /// What the function of this contract name waits for when it is blocked.
 pub(super) fn waits(function: &str) -> Option<Waits> {
     let whole = WAITS.iter().find(|(name, _)| *name == function);
+    let of_posix = || POSIX_WAITS.iter().find(|(name, _)| *name == posix(function));
     let of_std = || STD_WAITS.iter().find(|(end, _)| function.starts_with("std::sys") && function.ends_with(end));
-    whole.or_else(of_std).map(|(_, waits)| *waits)
+    whole.or_else(of_posix).or_else(of_std).map(|(_, waits)| *waits)
 }
 
 /// Whether a function only carries others to the kernel.
 pub(super) fn is_plumbing(function: &str) -> bool {
-    match function.rsplit_once("::") {
-        // parking_lot_core/src/parking_lot.rs, thread_parker/linux.rs; what parking_lot's own slow paths share, where line
-        // tables name it; std's futex_wait
-        Some((path, last)) => {
-            path.starts_with("parking_lot_core::parking_lot")
-                || path.starts_with("parking_lot_core::thread_parker")
-                || function == "parking_lot::raw_rwlock::RawRwLock::lock_common"
-                || path.starts_with("std::sys") && last == "futex_wait"
-                || path.starts_with("std::thread::local")
-        }
-        None => {
-            matches!(function, "syscall" | "__lll_lock_wait" | "__pthread_clockjoin_ex" | "__futex_abstimed_wait64")
-        }
-    }
+    let Some((path, last)) = function.rsplit_once("::") else {
+        // glibc's nptl/{lowlevellock.c,futex-internal.c,pthread_join_common.c}, with what its debuginfo shows as inlined
+        let name = posix(function);
+        return matches!(name, "syscall" | "pthread_clockjoin_ex")
+            || name.starts_with("lll_")
+            || name.starts_with("futex_");
+    };
+    // parking_lot_core/src/parking_lot.rs, thread_parker/linux.rs; what parking_lot's own slow paths share, where line
+    // tables name it; std's futex_wait
+    path.starts_with("parking_lot_core::parking_lot")
+        || path.starts_with("parking_lot_core::thread_parker")
+        || function == "parking_lot::raw_rwlock::RawRwLock::lock_common"
+        || path.starts_with("std::sys") && last == "futex_wait"
+        || path.starts_with("std::thread::local")
+}
+
+/// A C library's function by the name that others call it by. Inside glibc it has names with underscores before it, and `GI` for
+/// calls from within (include/libc-symbols.h, `hidden_proto`); which of them a symbol table or debuginfo gives is its
+/// build's choice.
+fn posix(function: &str) -> &str {
+    let name = function.trim_start_matches('_');
+    name.strip_prefix("GI_").map_or(name, |own| own.trim_start_matches('_'))
 }
 
 /// What a call of the function of this contract name means.
@@ -188,6 +192,35 @@ mod tests {
         }
         assert_eq!(waits("app::sys::Mutex::lock_contended"), None, "somebody else's");
         assert_eq!(waits("std::sync::poison::once::Once::call_once"), None, "may run the program's own code");
+    }
+
+    /// glibc 2.36 as its symbols name it, and as its debuginfo does; root first.
+    #[test]
+    fn the_c_library_is_known_by_any_of_its_names() {
+        let stacks: [(&[&str], Waits); 6] = [
+            (&["pthread_mutex_lock", "__lll_lock_wait"], Waits::Pthread),
+            (
+                &["__GI___pthread_mutex_lock", "lll_mutex_lock_optimized", "__GI___lll_lock_wait", "futex_wait"],
+                Waits::Pthread,
+            ),
+            (&["___pthread_mutex_lock", "__lll_lock_wait", "futex_wait"], Waits::Pthread),
+            (&["___pthread_join", "__pthread_clockjoin_ex", "__futex_abstimed_wait_common64"], Waits::Join),
+            (
+                &[
+                    "std::sys::thread::unix::Thread::join",
+                    "__pthread_clockjoin_ex",
+                    "__futex_abstimed_wait_common",
+                    "__futex_abstimed_wait_common64",
+                ],
+                Waits::Join,
+            ),
+            (&["___pthread_cond_wait", "__GI___futex_abstimed_wait_cancelable64"], Waits::Condition),
+        ];
+        for (stack, expected) in stacks {
+            let innermost = stack.iter().rev().find(|function| !is_plumbing(function)).expect("somebody waits");
+            assert_eq!(waits(innermost), Some(expected), "{stack:?}");
+        }
+        assert!(waits("lock").is_none() && !is_plumbing("lock"), "somebody else's");
     }
 
     #[test]
