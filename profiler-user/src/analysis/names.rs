@@ -48,14 +48,14 @@ pub(super) fn end(graph: &Graph<'_>, node: NodeId) -> EdgeEnd {
 
 /// The innermost frame that is the program's own, or else the innermost.
 pub(super) fn site(frames: &[Frame]) -> Option<&Frame> {
-    frames.iter().rev().find(|frame| !is_library(&frame.function)).or(frames.last())
+    frames.iter().rev().find(|frame| !frame.is_library()).or(frames.last())
 }
 
 /// Where a node waits: the site of its own frames, or of the nearest strand around it that has one in the program's code.
 pub(super) fn wait_site(graph: &Graph<'_>, node: NodeId) -> Option<Frame> {
     let mut next = Some(node);
     while let Some(id) = next {
-        if let Some(frame) = site(graph.nodes[id].frames).filter(|frame| !is_library(&frame.function)) {
+        if let Some(frame) = site(graph.nodes[id].frames).filter(|frame| !frame.is_library()) {
             return Some(frame.clone());
         }
         next = graph.nodes[id].parent;
@@ -68,27 +68,4 @@ pub(super) fn hold_site(graph: &Graph<'_>, holder: NodeId, resource: &ResourceKe
     let id = graph.resources.get(resource)?;
     let of_it = |hold: &&Hold| graph.resources.get(&hold.resource) == Some(id);
     graph.nodes[holder].holds.iter().filter(of_it).find_map(|hold| hold.site.clone())
-}
-
-/// Whether a function belongs to a library that every async program contains.
-fn is_library(function: &str) -> bool {
-    const LIBRARIES: [&str; 10] = [
-        "tokio",
-        "tokio_util",
-        "tokio_stream",
-        "std",
-        "core",
-        "alloc",
-        "parking_lot",
-        "parking_lot_core",
-        "futures_util",
-        "futures_core",
-    ];
-    // Go's own packages around what waits; its names have no `::`.
-    const PACKAGES: [&str; 6] = ["sync.", "internal/", "runtime.", "time.", "context.", "io."];
-    if !function.contains("::") && PACKAGES.iter().any(|package| function.starts_with(package)) {
-        return true;
-    }
-    let first = function.trim_start_matches('<').split("::").next().unwrap_or_default();
-    LIBRARIES.contains(&first)
 }

@@ -258,21 +258,13 @@ fn stack_hash(task: &Task) -> u64 {
 /// The innermost frame of a chain that is the user's: what lies below it belongs to a runtime or a combinator, and is
 /// in the await stack.
 pub(super) fn own(frames: &[Frame]) -> Option<&Frame> {
-    frames.iter().rfind(|frame| !is_library(&frame.function))
+    frames.iter().rfind(|frame| !frame.is_library())
 }
 
 /// The user's frame in which a task waits, else its last.
 pub(super) fn leaf(task: &Task) -> Option<&Frame> {
     let strand = task.root.walk().find(|strand| strand.wait.is_some()).unwrap_or(&task.root);
     own(&strand.frames).or_else(|| own(&task.root.frames)).or_else(|| strand.frames.last())
-}
-
-fn is_library(function: &str) -> bool {
-    const LIBRARIES: [&str; 8] =
-        ["tokio", "std", "core", "alloc", "futures", "futures_util", "futures_channel", "tokio_util"];
-    // `<tokio::…` is how a method of a trait begins.
-    let krate = function.trim_start_matches(['<', '&']).split("::").next().unwrap_or_default();
-    LIBRARIES.contains(&krate)
 }
 
 /// Words to find in what a row can show. Case does not matter.
