@@ -25,6 +25,8 @@ fn run() -> Status {
 }
 
 fn start(cli: &Cli) -> anyhow::Result<Status> {
+    // Before there are threads: they have it from this one.
+    command::give_way();
     let log = command::log(cli)?;
     // Signals, timers and the kernel's ring buffers; what takes long has threads of its own.
     let runtime =

@@ -7,6 +7,7 @@ mod check;
 mod doctor;
 mod flame;
 mod gather;
+mod give_way;
 mod live;
 mod log;
 mod output;
@@ -19,6 +20,7 @@ use anyhow::{Context, bail};
 use tokio::runtime::Handle;
 
 pub use args::{Cli, Command};
+pub use give_way::give_way;
 pub use log::log;
 pub use output::{Output, Status, note};
 
