@@ -4,6 +4,7 @@
 //! valued at what a hit costs on this machine, and whoever attaches watches [`Probes::wait_rates`] and detaches in time.
 
 use std::{
+    cmp::Reverse,
     collections::HashMap,
     num::NonZeroU32,
     path::PathBuf,
@@ -156,13 +157,13 @@ impl Probes {
     /// that cost most go first.
     pub fn detach_waits(&mut self) -> Result<(), ProbeError> {
         self.send_waits(false)?;
-        let rates = self.wait_rates()?;
+        // What cannot be counted any more must go all the same.
+        let hits = self.wait_rates().unwrap_or_default().hits;
         let mut links = std::mem::take(&mut self.wait_links);
-        let cost_of = |kind: u32| {
-            let hits = rates.hits.iter().filter(|(hit, _)| *hit == kind).copied().collect::<Vec<_>>();
-            cost(&links.values, &hits)
-        };
-        links.ids.sort_by_cached_key(|(kind, _)| std::cmp::Reverse(cost_of(*kind)));
+        links.ids.sort_by_cached_key(|(kind, _)| {
+            let hits = hits.iter().find(|(hit, _)| hit == kind);
+            Reverse(cost(&links.values, hits.map_or(&[], std::slice::from_ref)))
+        });
         detach(program(&mut self.programs)?, links.ids.into_iter().map(|(_, id)| id).collect())
     }
 
