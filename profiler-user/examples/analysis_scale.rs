@@ -132,16 +132,7 @@ fn queue(count: u64) -> Snapshot {
     let party = |id| PartyId::Task { runtime: RUNTIME, id };
     let line = std::iter::once(0).chain(2..count / 2);
     let queue = line.map(|id| QueueEntry { party: Some(party(id)), wants: Some(1) }).collect();
-    let lock = Resource {
-        reachable_by: None,
-        key: mutex(1),
-        permits: Some(1),
-        available: Some(0),
-        senders: None,
-        receivers: None,
-        queue,
-        queue_known: true,
-    };
+    let lock = Resource { permits: Some(1), available: Some(0), queue, queue_known: true, ..Resource::new(mutex(1)) };
     process(count, vec![lock], |id, frames| match id {
         0 => strand(frames, acquire(1), vec![guard(0)]),
         1 => strand(frames, acquire(0), vec![guard(1)]),

@@ -106,22 +106,13 @@ pub(crate) fn ring(n: u64) -> View {
         wait_site: Some(wait_site()),
         hold_site: Some(hold_site((k + 1) % n)),
     };
+    let summary = format!("{n} tasks wait for one another in a ring, each for the mutex that the next one holds");
     let finding = Finding {
-        id: "deadlock-3fa9c2d1".into(),
-        kind: FindingKind::Deadlock,
-        certainty: Certainty::Proved,
-        summary: format!("{n} tasks wait for one another in a ring, each for the mutex that the next one holds"),
-        cause: None,
         tasks: (0..n).map(|k| party(k + 10)).collect(),
-        threads: vec![],
         edges: (0..n).map(edge).collect(),
-        unknowns: vec![],
-        breakable_by: vec![],
         effects: 3,
-        formed_at: None,
         first_seen: moment(),
-        returned: 0,
-        ended_at: None,
+        ..Finding::new("deadlock-3fa9c2d1".into(), FindingKind::Deadlock, Certainty::Proved, summary)
     };
     view((0..n).map(member).collect(), vec![finding])
 }
@@ -162,12 +153,8 @@ pub(crate) fn through_a_thread() -> View {
         wait_site,
         hold_site,
     };
+    let summary = "thread 4243 (tokio-rt-worker) and task 41 (ledger::cache::run) wait for each other".into();
     let finding = Finding {
-        id: "deadlock-88e1".into(),
-        kind: FindingKind::Deadlock,
-        certainty: Certainty::Likely,
-        summary: "thread 4243 (tokio-rt-worker) and task 41 (ledger::cache::run) wait for each other".into(),
-        cause: None,
         tasks: vec![party(41), party(40)],
         threads: vec![FindingThread {
             tid: 4243,
@@ -186,8 +173,7 @@ pub(crate) fn through_a_thread() -> View {
         effects: 1,
         formed_at: Some(moment()),
         first_seen: moment(),
-        returned: 0,
-        ended_at: None,
+        ..Finding::new("deadlock-88e1".into(), FindingKind::Deadlock, Certainty::Likely, summary)
     };
     view(vec![polled, task(41, "ledger::cache::run", root)], vec![finding])
 }
@@ -199,11 +185,8 @@ pub(crate) fn blocked_worker() -> View {
     polled.state = TaskState::Blocked;
     polled.thread = Some(4243);
     polled.since = Some(Since { at_least_s: 0.25, source: SinceSource::Event });
+    let summary = "a worker has been blocked for 250 ms in one poll of task 31 (ledger::report)".into();
     let finding = Finding {
-        id: "blocked-worker-07d1".into(),
-        kind: FindingKind::BlockedWorker,
-        certainty: Certainty::Observed,
-        summary: "a worker has been blocked for 250 ms in one poll of task 31 (ledger::report)".into(),
         cause: Some("the system call clock_nanosleep".into()),
         tasks: vec![party(31)],
         threads: vec![FindingThread {
@@ -215,14 +198,10 @@ pub(crate) fn blocked_worker() -> View {
                 Frame { function: "clock_nanosleep".into(), file: None, line: None },
             ],
         }],
-        edges: vec![],
         unknowns: vec!["how long it was blocked before gordian attached".into()],
-        breakable_by: vec![],
-        effects: 0,
         formed_at: Some(moment()),
         first_seen: moment(),
-        returned: 0,
-        ended_at: None,
+        ..Finding::new("blocked-worker-07d1".into(), FindingKind::BlockedWorker, Certainty::Observed, summary)
     };
     view(vec![polled], vec![finding])
 }
@@ -397,10 +376,6 @@ fn any_finding() -> impl Strategy<Value = Finding> {
         (any::<u64>(), any::<Option<u32>>()),
     )
         .prop_map(|(head, (tasks, threads, edges, unknowns, breakable_by), (effects, formed))| Finding {
-            id: head.0,
-            kind: head.1,
-            certainty: head.2,
-            summary: head.3,
             cause: head.4,
             tasks,
             threads,
@@ -410,8 +385,7 @@ fn any_finding() -> impl Strategy<Value = Finding> {
             effects,
             formed_at: formed.map(|s| SystemTime::UNIX_EPOCH + Duration::from_secs(s.into())),
             first_seen: moment(),
-            returned: 0,
-            ended_at: None,
+            ..Finding::new(head.0, head.1, head.2, head.3)
         })
 }
 

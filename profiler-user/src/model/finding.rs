@@ -160,6 +160,27 @@ pub struct Finding {
 }
 
 impl Finding {
+    /// A finding seen now, with nothing yet to say why.
+    pub fn new(id: String, kind: FindingKind, certainty: Certainty, summary: String) -> Self {
+        Self {
+            id,
+            kind,
+            certainty,
+            summary,
+            cause: None,
+            tasks: Vec::new(),
+            threads: Vec::new(),
+            edges: Vec::new(),
+            unknowns: Vec::new(),
+            breakable_by: Vec::new(),
+            effects: 0,
+            formed_at: None,
+            first_seen: SystemTime::now(),
+            returned: 0,
+            ended_at: None,
+        }
+    }
+
     /// How long it stood, at least; `None` as long as it stands.
     pub fn lasted(&self) -> Option<Duration> {
         self.ended_at.map(|end| end.duration_since(self.formed_at.unwrap_or(self.first_seen)).unwrap_or_default())

@@ -186,3 +186,19 @@ pub struct Resource {
     /// Every task that can reach it, where that is known: whoever is not among them can never act on it.
     pub reachable_by: Option<Vec<PartyId>>,
 }
+
+impl Resource {
+    /// A resource of which nothing is known but that it is there.
+    pub fn new(key: ResourceKey) -> Self {
+        Self {
+            key,
+            permits: None,
+            available: None,
+            senders: None,
+            receivers: None,
+            queue: Vec::new(),
+            queue_known: false,
+            reachable_by: None,
+        }
+    }
+}

@@ -95,23 +95,7 @@ mod tests {
     use crate::model::{Certainty, FindingKind};
 
     fn deadlock() -> Finding {
-        Finding {
-            id: "deadlock-1".into(),
-            kind: FindingKind::Deadlock,
-            certainty: Certainty::Proved,
-            summary: String::new(),
-            cause: None,
-            tasks: Vec::new(),
-            threads: Vec::new(),
-            edges: Vec::new(),
-            unknowns: Vec::new(),
-            breakable_by: Vec::new(),
-            effects: 0,
-            formed_at: None,
-            first_seen: SystemTime::UNIX_EPOCH,
-            returned: 0,
-            ended_at: None,
-        }
+        Finding::new("deadlock-1".into(), FindingKind::Deadlock, Certainty::Proved, String::new())
     }
 
     struct Watch {

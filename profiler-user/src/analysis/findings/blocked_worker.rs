@@ -1,7 +1,5 @@
 //! `blocked-worker`: a thread that blocks in the kernel inside a poll, and with it every task that it could poll.
 
-use std::time::SystemTime;
-
 use rustc_hash::FxHashMap;
 
 use crate::{
@@ -61,16 +59,14 @@ fn explain(now: &Snapshot, parties: &Parties, place: &str, polls: &[&BlockedPoll
     let site = names::site(&longest.frames).map_or_else(String::new, |frame| format!(" in {}", frame.function));
     let verb = if longest.ongoing { "blocks" } else { "blocked" };
     let times = if polls.len() > 1 { format!(" ({} polls in all)", polls.len()) } else { String::new() };
+    let id = identity::id(FindingKind::BlockedWorker, [place.to_owned()]);
+    let summary = format!(
+        "{who} {verb} thread {} ({}) for {} ms{site}: {cause}{times}",
+        longest.tid,
+        longest.thread_name,
+        longest.blocked_ns / 1_000_000,
+    );
     Finding {
-        id: identity::id(FindingKind::BlockedWorker, [place.to_owned()]),
-        kind: FindingKind::BlockedWorker,
-        certainty: Certainty::Observed,
-        summary: format!(
-            "{who} {verb} thread {} ({}) for {} ms{site}: {cause}{times}",
-            longest.tid,
-            longest.thread_name,
-            longest.blocked_ns / 1_000_000,
-        ),
         cause: Some(cause),
         tasks,
         threads: vec![FindingThread {
@@ -78,14 +74,7 @@ fn explain(now: &Snapshot, parties: &Parties, place: &str, polls: &[&BlockedPoll
             name: longest.thread_name.clone(),
             frames: longest.frames.clone(),
         }],
-        edges: Vec::new(),
-        unknowns: Vec::new(),
-        breakable_by: Vec::new(),
-        effects: 0,
-        formed_at: None,
-        first_seen: SystemTime::now(),
-        returned: 0,
-        ended_at: None,
+        ..Finding::new(id, FindingKind::BlockedWorker, Certainty::Observed, summary)
     }
 }
 

@@ -1,7 +1,5 @@
 //! `deadlock`, `orphaned` and `undriven`: root causes, with their evidence.
 
-use std::time::SystemTime;
-
 use rustc_hash::FxHashSet;
 
 use super::summary;
@@ -36,22 +34,16 @@ fn explain_one(graph: &Graph<'_>, escapes: &[bool], cause: &Cause) -> Finding {
         .map(ToString::to_string)
         .chain(threads.iter().map(|thread| format!("thread:{}", thread.tid)))
         .chain(edges.iter().map(|edge| format!("{:#x}", edge.resource.address)));
+    let id = identity::id(kind, parts);
+    let certainty = if cause.lenient { Certainty::Likely } else { Certainty::Proved };
     Finding {
-        id: identity::id(kind, parts),
-        kind,
-        certainty: if cause.lenient { Certainty::Likely } else { Certainty::Proved },
-        summary: summary::of(graph, cause),
-        cause: None,
         unknowns: if cause.lenient { unknowns(graph, cause) } else { Vec::new() },
         breakable_by: if cause.by_escape { escapes::around(graph, escapes, &cause.nodes) } else { Vec::new() },
         effects: cause.victims.len() as u64,
         tasks,
         threads,
         edges,
-        formed_at: None,
-        first_seen: SystemTime::now(),
-        returned: 0,
-        ended_at: None,
+        ..Finding::new(id, kind, certainty, summary::of(graph, cause))
     }
 }
 

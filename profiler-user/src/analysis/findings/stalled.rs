@@ -3,7 +3,7 @@
 //! Only waits for permits begin a chain: a task that awaits a timer, a socket, a message or another task's end may well have
 //! nothing else to do.
 
-use std::{fmt::Write, time::SystemTime};
+use std::fmt::Write;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -68,22 +68,13 @@ fn explain(graph: &Graph<'_>, nodes: &[NodeId]) -> Finding {
         .wait
         .map_or_else(String::new, |wait| format!(" for {} {:#x}", wait.resource.kind, wait.resource.address));
     let stack = graph.nodes[first].frames.iter().map(|frame| format!("{}:{:?}", frame.function, frame.line));
+    let id = identity::id(FindingKind::Stalled, [stack.collect::<Vec<_>>().join("\n")]);
+    let summary = format!("{who} waited at least {:.0} s{place}{what}{}", seconds(first), tell(graph, &chain));
     Finding {
-        id: identity::id(FindingKind::Stalled, [stack.collect::<Vec<_>>().join("\n")]),
-        kind: FindingKind::Stalled,
-        certainty: Certainty::Observed,
-        summary: format!("{who} waited at least {:.0} s{place}{what}{}", seconds(first), tell(graph, &chain)),
         cause: chain.last().map(|&node| format!("{} {}", names::full(graph, node), doing(graph, node))),
         tasks,
-        threads: Vec::new(),
         edges: edges(graph, first, &chain),
-        unknowns: Vec::new(),
-        breakable_by: Vec::new(),
-        effects: 0,
-        formed_at: None,
-        first_seen: SystemTime::now(),
-        returned: 0,
-        ended_at: None,
+        ..Finding::new(id, FindingKind::Stalled, Certainty::Observed, summary)
     }
 }
 

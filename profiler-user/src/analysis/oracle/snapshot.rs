@@ -153,14 +153,14 @@ impl World {
             available: Some(u64::from(this.free - taken)),
             queue: if this.queue_known { queue.collect() } else { Vec::new() },
             queue_known: this.queue_known,
-            ..build::resource(lock_key(lock))
+            ..Resource::new(lock_key(lock))
         }
     }
 
     fn show_thing(&self, thing: usize) -> Resource {
         let (reachers, known) = &self.things[thing];
         let reachers = reachers.iter().map(|&task| self.party(task)).collect();
-        Resource { reachable_by: known.then_some(reachers), ..build::resource(thing_key(thing)) }
+        Resource { reachable_by: known.then_some(reachers), ..Resource::new(thing_key(thing)) }
     }
 
     fn show_channel(&self, channel: usize) -> Resource {
@@ -172,7 +172,7 @@ impl World {
         Resource {
             senders: count(Holds::Sender(channel), this.hidden_sender),
             receivers: count(Holds::Receiver(channel), this.hidden_receiver),
-            ..build::resource(channel_key(channel))
+            ..Resource::new(channel_key(channel))
         }
     }
 }

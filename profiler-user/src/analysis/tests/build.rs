@@ -100,27 +100,13 @@ pub(crate) fn worker(tid: i32, activity: ThreadActivity) -> Thread {
     }
 }
 
-/// What is known of a resource whose queue was not read.
-pub(crate) fn resource(key: ResourceKey) -> Resource {
-    Resource {
-        key,
-        permits: None,
-        available: None,
-        senders: None,
-        receivers: None,
-        queue: Vec::new(),
-        queue_known: false,
-        reachable_by: None,
-    }
-}
-
 /// A lock or semaphore with this many permits in all, none of them free, and this queue of tasks and wants.
 pub(crate) fn queued(key: ResourceKey, permits: u64, queue: &[(u64, u64)]) -> Resource {
     Resource {
         permits: Some(permits),
         queue: queue.iter().map(|&(id, wants)| QueueEntry { party: Some(party(id)), wants: Some(wants) }).collect(),
         queue_known: true,
-        ..resource(key)
+        ..Resource::new(key)
     }
 }
 

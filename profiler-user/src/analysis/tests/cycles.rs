@@ -3,7 +3,7 @@
 use super::build::*;
 use crate::{
     analysis::{Thresholds, analyse},
-    model::{Certainty, FindingKind, Fork, HoldHow, ResourceKind, Snapshot, TaskState, WaitMode},
+    model::{Certainty, FindingKind, Fork, HoldHow, Resource, ResourceKind, Snapshot, TaskState, WaitMode},
 };
 
 fn ab_ba() -> Snapshot {
@@ -120,7 +120,7 @@ fn each_of_two_holds_one_permit_and_wants_another() {
     assert_eq!(findings(&process(vec![greedy(1), greedy(2)], vec![third])), []);
 
     // How many there are is not known: somebody who was not found may give one back.
-    assert_eq!(findings(&process(vec![greedy(1), greedy(2)], vec![resource(pool.clone())])), []);
+    assert_eq!(findings(&process(vec![greedy(1), greedy(2)], vec![Resource::new(pool.clone())])), []);
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn an_uncounted_sender_is_no_evidence_for_others() {
     // An actor with a handle to itself: whether the rest of the program has another is not known.
     let inbox = key(ResourceKind::TokioMpsc, 0x10);
     let actor = task(1, strand(wait(inbox.clone(), WaitMode::Receive), vec![hold(inbox.clone(), HoldHow::Sender, 1)]));
-    assert_eq!(findings(&process(vec![actor], vec![resource(inbox)])), []);
+    assert_eq!(findings(&process(vec![actor], vec![Resource::new(inbox)])), []);
 }
 
 #[test]
@@ -192,8 +192,7 @@ fn heartbeats_are_no_escapes() {
             ),
         )
     };
-    let channel =
-        |address| crate::model::Resource { senders: Some(1), ..resource(key(ResourceKind::TokioMpsc, address)) };
+    let channel = |address| Resource { senders: Some(1), ..Resource::new(key(ResourceKind::TokioMpsc, address)) };
     let snapshot = process(vec![actor(1, 0x10, 0x20), actor(2, 0x20, 0x10)], vec![channel(0x10), channel(0x20)]);
     assert_eq!(findings(&snapshot), []);
 }

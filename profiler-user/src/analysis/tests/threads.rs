@@ -142,7 +142,7 @@ fn mpsc(address: u64) -> ResourceKey {
 }
 
 fn channel(address: u64, senders: u64) -> Resource {
-    Resource { senders: Some(senders), receivers: Some(1), ..resource(mpsc(address)) }
+    Resource { senders: Some(senders), receivers: Some(1), ..Resource::new(mpsc(address)) }
 }
 
 #[test]

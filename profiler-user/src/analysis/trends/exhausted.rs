@@ -8,12 +8,11 @@ use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
 
-use super::observed;
 use crate::{
     analysis::{identity, names},
     model::{
-        Edge, EdgeEnd, Finding, FindingKind, HoldHow, PartyId, Resource, ResourceKey, ResourceKind, Snapshot, Strand,
-        Task, TaskState,
+        Certainty, Edge, EdgeEnd, Finding, FindingKind, HoldHow, PartyId, Resource, ResourceKey, ResourceKind,
+        Snapshot, Strand, Task, TaskState,
     },
 };
 
@@ -133,6 +132,6 @@ fn explain(now: &Snapshot, resource: &Resource, holders: &[Holder<'_>], next: Pa
         tasks,
         edges: holders.iter().take(NAMED).map(edge).collect(),
         effects: resource.queue.len() as u64,
-        ..observed(id, FindingKind::Exhausted, summary)
+        ..Finding::new(id, FindingKind::Exhausted, Certainty::Observed, summary)
     }
 }

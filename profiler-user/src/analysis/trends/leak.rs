@@ -13,10 +13,9 @@ use std::{
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::observed;
 use crate::{
     analysis::{identity, names},
-    model::{Finding, FindingKind, Frame, PartyId, ResourceKind, Snapshot, Task, TaskState, WaitMode},
+    model::{Certainty, Finding, FindingKind, Frame, PartyId, ResourceKind, Snapshot, Task, TaskState, WaitMode},
 };
 
 /// Windows over which a cohort must have grown.
@@ -155,7 +154,11 @@ fn explain(
     let stack = frames.iter().map(|frame| format!("{}:{:?}", frame.function, frame.line));
     let id = identity::id(FindingKind::Leak, [name.to_string(), stack.collect::<Vec<_>>().join("\n")]);
     tasks.truncate(NAMED);
-    Finding { cause: one.and_then(what_keeps), tasks, ..observed(id, FindingKind::Leak, summary) }
+    Finding {
+        cause: one.and_then(what_keeps),
+        tasks,
+        ..Finding::new(id, FindingKind::Leak, Certainty::Observed, summary)
+    }
 }
 
 /// What would have to come for a task to go on.

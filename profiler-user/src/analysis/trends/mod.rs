@@ -5,10 +5,8 @@
 mod exhausted;
 mod leak;
 
-use std::time::SystemTime;
-
 use super::Thresholds;
-use crate::model::{Certainty, Finding, FindingKind, Snapshot};
+use crate::model::{Finding, FindingKind, Snapshot};
 
 /// What is remembered of earlier snapshots.
 #[derive(Debug, Default)]
@@ -34,26 +32,5 @@ impl Trends {
         }
         findings.extend(self.leak.observe(now, thresholds.leak));
         findings.sort_by(|a, b| (a.kind, &a.id).cmp(&(b.kind, &b.id)));
-    }
-}
-
-/// A finding of evidence alone, to be filled in.
-fn observed(id: String, kind: FindingKind, summary: String) -> Finding {
-    Finding {
-        id,
-        kind,
-        certainty: Certainty::Observed,
-        summary,
-        cause: None,
-        tasks: Vec::new(),
-        threads: Vec::new(),
-        edges: Vec::new(),
-        unknowns: Vec::new(),
-        breakable_by: Vec::new(),
-        effects: 0,
-        formed_at: None,
-        first_seen: SystemTime::now(),
-        returned: 0,
-        ended_at: None,
     }
 }

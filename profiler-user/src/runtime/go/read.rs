@@ -317,14 +317,9 @@ fn since(goroutine: &Goroutine) -> Option<Since> {
 fn channels(queues: &Queues, parties: &FxHashMap<u64, PartyId>) -> Vec<Resource> {
     let entry = |goroutine: &u64| QueueEntry { party: parties.get(goroutine).copied(), wants: None };
     let resource = |(address, [receivers, senders]): (&u64, &[Vec<u64>; 2])| Resource {
-        key: ResourceKey { kind: ResourceKind::GoChan, address: *address },
-        permits: None,
-        available: None,
-        senders: None,
-        receivers: None,
         queue: receivers.iter().chain(senders).map(entry).collect(),
         queue_known: receivers.is_empty() || senders.is_empty(),
-        reachable_by: None,
+        ..Resource::new(ResourceKey { kind: ResourceKind::GoChan, address: *address })
     };
     queues.waiters.iter().map(resource).collect()
 }
@@ -356,16 +351,7 @@ fn close(
             known.sort_unstable();
             known.dedup();
             let place = *places.entry(wait.resource.clone()).or_insert_with(|| {
-                resources.push(Resource {
-                    key: wait.resource.clone(),
-                    permits: None,
-                    available: None,
-                    senders: None,
-                    receivers: None,
-                    queue: Vec::new(),
-                    queue_known: false,
-                    reachable_by: None,
-                });
+                resources.push(Resource::new(wait.resource.clone()));
                 resources.len() - 1
             });
             resources[place].reachable_by = Some(known);

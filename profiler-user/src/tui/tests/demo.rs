@@ -185,14 +185,11 @@ fn locker(id: u64, function: &str, held: u64, wanted: u64, line: u32) -> Task {
 
 fn mutex(address: u64, queue: &[u64]) -> Resource {
     Resource {
-        key: key(ResourceKind::TokioMutex, address),
         permits: Some(1),
         available: Some(0),
-        senders: None,
-        receivers: None,
         queue: queue.iter().map(|&id| QueueEntry { party: Some(party(id)), wants: Some(1) }).collect(),
         queue_known: true,
-        reachable_by: None,
+        ..Resource::new(key(ResourceKind::TokioMutex, address))
     }
 }
 
@@ -243,46 +240,28 @@ pub(super) fn deadlock() -> View {
         snapshot.lost.ring_full = 12;
         snapshot.missing.push("1 task could not be followed (orders::metrics::flush)".into());
     });
+    let each_holds = "task 112 orders::settle::debit_then_credit and task 113 orders::settle::credit_then_debit each hold \
+                      the tokio::sync::Mutex that the other waits for";
+    let blocked = "worker 4252 has been blocked for 3.1 s in one poll of task 117 orders::cache::refresh";
     view.findings = Arc::new([
         Finding {
-            id: "deadlock-1".into(),
-            kind: FindingKind::Deadlock,
-            certainty: Certainty::Proved,
-            summary:
-                "task 112 orders::settle::debit_then_credit and task 113 orders::settle::credit_then_debit each hold \
-                      the tokio::sync::Mutex that the other waits for"
-                    .into(),
-            cause: None,
             tasks: vec![party(112), party(113)],
-            threads: Vec::new(),
             edges: vec![
                 edge(112, 113, ["debit_then_credit", "credit_then_debit"], LEDGER, [58, 74]),
                 edge(113, 112, ["credit_then_debit", "debit_then_credit"], ACCOUNTS, [74, 58]),
             ],
-            unknowns: Vec::new(),
             breakable_by: vec![Escape { what: "timeout around orders::settle::run".into(), in_ms: Some(12_000) }],
             effects: 2,
-            formed_at: None,
             first_seen: wall() - Duration::from_secs(40),
-            returned: 0,
-            ended_at: None,
+            ..Finding::new("deadlock-1".into(), FindingKind::Deadlock, Certainty::Proved, each_holds.into())
         },
         Finding {
-            id: "blocked-1".into(),
-            kind: FindingKind::BlockedWorker,
-            certainty: Certainty::Proved,
-            summary: "worker 4252 has been blocked for 3.1 s in one poll of task 117 orders::cache::refresh".into(),
             cause: Some("std::sync::Mutex::lock at src/cache.rs:19".into()),
             tasks: vec![party(117)],
-            threads: Vec::new(),
-            edges: Vec::new(),
             unknowns: vec!["the holder of the std::sync::Mutex was not found".into()],
-            breakable_by: Vec::new(),
-            effects: 0,
             formed_at: Some(wall() - Duration::from_millis(3_100)),
             first_seen: wall() - Duration::from_secs(3),
-            returned: 0,
-            ended_at: None,
+            ..Finding::new("blocked-1".into(), FindingKind::BlockedWorker, Certainty::Proved, blocked.into())
         },
     ]);
     view.blocked = Arc::new([BlockedPoll {

@@ -127,13 +127,7 @@ fn finding() -> impl Strategy<Value = Finding> {
         .prop_map(|(fault, tasks, from, to, kind, address)| {
             let end = |party| EdgeEnd { party, name: "name\r".into() };
             Finding {
-                id: "id".into(),
-                kind: fault,
-                certainty: Certainty::Likely,
-                summary: "summary\u{1b}".into(),
-                cause: None,
                 tasks,
-                threads: Vec::new(),
                 edges: vec![Edge {
                     from: end(from),
                     to: to.map(end),
@@ -142,13 +136,9 @@ fn finding() -> impl Strategy<Value = Finding> {
                     hold_site: None,
                 }],
                 unknowns: vec!["unknown".into()],
-                breakable_by: Vec::new(),
-                effects: 0,
-                formed_at: None,
                 // In the future: clocks are set back.
                 first_seen: demo::wall() + std::time::Duration::from_secs(5),
-                returned: 0,
-                ended_at: None,
+                ..Finding::new("id".into(), fault, Certainty::Likely, "summary\u{1b}".into())
             }
         })
 }
