@@ -77,11 +77,17 @@ impl Fixture {
         fixture
     }
 
-    /// The next line that the fixture says.
+    /// The next object that the fixture says. Whatever else it prints is its own affair.
     pub fn next_line(&mut self) -> Value {
-        match self.lines.recv_timeout(START) {
-            Ok(line) => serde_json::from_str(&line).unwrap_or_else(|error| panic!("{}: {error}: {line}", self.name)),
-            Err(error) => panic!("{} said nothing: {error}; it has ended: {:?}", self.name, self.child.try_wait()),
+        loop {
+            match self.lines.recv_timeout(START) {
+                Ok(line) => {
+                    if let Ok(object @ Value::Object(_)) = serde_json::from_str(&line) {
+                        return object;
+                    }
+                }
+                Err(error) => panic!("{} said nothing: {error}; it has ended: {:?}", self.name, self.child.try_wait()),
+            }
         }
     }
 
@@ -103,7 +109,7 @@ impl Fixture {
 
     /// Line of the fixture's source that is marked so.
     pub fn line(&self, marker: &str) -> u64 {
-        programs::marked_line(&self.name, marker)
+        programs::marked_line(&programs::fixture_source(&self.name), marker)
     }
 
     /// The service that the fixture gives.

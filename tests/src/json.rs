@@ -37,12 +37,14 @@ pub fn functions(frames: &Value) -> Vec<&str> {
     list(frames).iter().map(|frame| text(&frame["function"])).collect()
 }
 
-/// Every frame of an await tree, parents first.
+/// Every frame of an await tree with all its branches, parents first.
 pub fn all_frames(frames: &Value) -> Vec<&Value> {
     let mut found = Vec::new();
     for frame in frames.as_array().into_iter().flatten() {
         found.push(frame);
-        found.extend(all_frames(&frame["children"]));
+        for branch in frame["children"].as_array().into_iter().flatten() {
+            found.extend(all_frames(&branch["awaits"]));
+        }
     }
     found
 }

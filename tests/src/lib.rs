@@ -3,6 +3,7 @@
 //! Everything here panics where it fails: a test is its only caller, and the panic is where the trace should end.
 
 pub mod capability;
+pub mod corpus;
 pub mod fixture;
 pub mod go;
 pub mod gordian;

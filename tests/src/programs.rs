@@ -48,13 +48,16 @@ pub fn fixture_source(name: &str) -> PathBuf {
     repository().join("tests/fixtures/src/bin").join(name).with_extension("rs")
 }
 
-/// Line, counted from 1, of the fixture's source that ends with `// line: MARKER`.
-pub fn marked_line(fixture: &str, marker: &str) -> u64 {
-    let source = std::fs::read_to_string(fixture_source(fixture)).expect("the fixture has a source");
+/// Line, counted from 1, of a fixture's source that ends with `// line: MARKER`, or has it alone on the line below, which
+/// is where rustfmt puts it behind an opening brace.
+pub fn marked_line(source: &Path, marker: &str) -> u64 {
+    let shown = source.display();
+    let text = std::fs::read_to_string(source).unwrap_or_else(|error| panic!("{shown}: {error}"));
     let ending = format!("// line: {marker}");
-    let mut lines = (1..).zip(source.lines()).filter(|(_, text)| text.ends_with(&ending)).map(|(line, _)| line);
-    let line = lines.next().unwrap_or_else(|| panic!("{fixture}.rs marks no line {marker}"));
-    assert_eq!(lines.next(), None, "{fixture}.rs marks {marker} twice");
+    let marked = (1..).zip(text.lines()).filter(|(_, text)| text.ends_with(&ending));
+    let mut lines = marked.map(|(line, text)| if text.trim() == ending { line - 1 } else { line });
+    let line = lines.next().unwrap_or_else(|| panic!("{shown} marks no line {marker}"));
+    assert_eq!(lines.next(), None, "{shown} marks {marker} twice");
     line
 }
 
@@ -67,7 +70,7 @@ pub fn fixture(name: &str, profile: Profile) -> PathBuf {
     let prebuilt = std::env::var_os("GORDIAN_PREBUILT").is_some();
     if !prebuilt && built.insert((profile, name.to_owned())) {
         let mut cargo = cargo(&directory);
-        run(cargo.args(["build", "--quiet", "--locked", "--bin", name, "--profile", profile.name()]));
+        run(cargo.args(["build", "--quiet", "--locked", "--workspace", "--bin", name, "--profile", profile.name()]));
     }
     directory.join("target").join(profile.name()).join(name)
 }

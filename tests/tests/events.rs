@@ -7,7 +7,7 @@ use gordian_tests::{
     capability::Need,
     json::{all_frames, list, number, one, text},
     observe::Watch,
-    programs, require,
+    require,
 };
 /// The task, the function that blocks, and the system call it blocks in.
 fn assert_names_the_blocked_worker(mode: &str, function: &str, calls: &[&str], profile: Profile) {
@@ -24,7 +24,7 @@ fn assert_names_the_blocked_worker(mode: &str, function: &str, calls: &[&str], p
     let frame = list(frames).iter().find(|frame| text(&frame["function"]).ends_with(function));
     let frame = frame.unwrap_or_else(|| panic!("{function} is not in {finding:#}"));
     if profile == Profile::Debuginfo {
-        assert_eq!(number(&frame["line"]), programs::marked_line("blocked_worker", mode), "{frame}");
+        assert_eq!(number(&frame["line"]), fixture.line(mode), "{frame}");
     }
     assert!(list(&document["findings"]).iter().all(|finding| finding["kind"] != "deadlock"), "{document:#}");
 }

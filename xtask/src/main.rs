@@ -5,6 +5,7 @@ mod demo;
 mod ebpf;
 mod go;
 mod programs;
+mod soak;
 mod test;
 
 use clap::{Parser, Subcommand};
@@ -29,6 +30,8 @@ enum Task {
     /// Tables and measurements for Go
     #[command(subcommand)]
     Go(go::Arguments),
+    /// Look at every innocent program of the corpus many times, and state the rate of false alarms
+    Soak(soak::Arguments),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -38,5 +41,6 @@ fn main() -> anyhow::Result<()> {
         Task::Ebpf(arguments) => ebpf::run(&arguments),
         Task::Bench(arguments) => bench::run(&arguments),
         Task::Go(arguments) => go::run(&arguments),
+        Task::Soak(arguments) => soak::run(&arguments),
     }
 }

@@ -57,7 +57,7 @@ pub(crate) fn build_fixtures(profile: &str, which: Fixtures) -> Result<PathBuf> 
     let directory = repository().join("tests/fixtures");
     // The fixtures have a target directory of their own, whatever the caller's environment says.
     let mut command = cargo(&directory);
-    command.env_remove("CARGO_TARGET_DIR").args(["build", "--locked", "--profile", profile]);
+    command.env_remove("CARGO_TARGET_DIR").args(["build", "--locked", "--workspace", "--profile", profile]);
     match which {
         Fixtures::All => command.arg("--bins"),
         Fixtures::One(name) => command.args(["--bin", name]),
@@ -116,15 +116,24 @@ pub(crate) struct Fixture {
 impl Fixture {
     /// Starts a fixture and waits for its ready line.
     pub(crate) fn start(program: &Path) -> Result<Self> {
+        Self::start_with(program, &[])
+    }
+
+    /// The same with arguments.
+    pub(crate) fn start_with(program: &Path, arguments: &[&str]) -> Result<Self> {
         let mut command = Command::new(program);
+        command.args(arguments);
         // Its stdin stays open: some fixtures wait for a line on it.
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
         let stdout = child.stdout.take().context("stdout is a pipe")?;
-        let mut line = String::new();
         let mut fixture = Self { child, ready: Value::Null };
-        BufReader::new(stdout).read_line(&mut line)?;
-        fixture.ready = serde_json::from_str(&line).with_context(|| format!("{} said {line:?}", program.display()))?;
+        let mut lines = BufReader::new(stdout).lines();
+        // Whatever a fixture prints besides is its own affair, and must be read so that it goes on.
+        let said = lines.by_ref().map_while(Result::ok).filter_map(|line| serde_json::from_str(&line).ok());
+        let ready = said.into_iter().find(Value::is_object);
+        fixture.ready = ready.with_context(|| format!("{} was never ready", program.display()))?;
+        std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
         Ok(fixture)
     }
 
