@@ -369,6 +369,9 @@ impl<'a> Graph<'a> {
         if self.resources.all[resource].reachers.is_some() {
             return Need::Reached(resource);
         }
+        if self.resources.all[resource].is_suspected() {
+            return Need::Release(resource);
+        }
         match (Family::of(&wait.resource.kind), wait.mode) {
             (Family::Permits, WaitMode::Acquire { permits }) => match self.missing_permits(id, wait, resource, permits)
             {

@@ -199,7 +199,7 @@ impl<'g, 'a> Liveness<'g, 'a> {
         let resources = &self.graph.resources.all;
         match self.graph.nodes[id].need {
             Need::Nothing => !self.never(id),
-            Need::Release(resource) => resources[resource].holders.is_empty(),
+            Need::Release(resource) => !resources[resource].release().binds(self.assumptions.lenient),
             Need::Message(resource) => self.open_ends[resource].0,
             Need::Room(resource) => self.open_ends[resource].1,
             // Who can reach it is known, or there would be no such need.

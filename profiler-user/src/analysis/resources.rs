@@ -150,6 +150,23 @@ impl ResourceNode<'_> {
         Accounting::Closed
     }
 
+    /// Whether it is a lock that records no owner, and whose owner was found by what the code does.
+    pub(super) fn is_suspected(&self) -> bool {
+        self.key.kind.is_goroutine_lock() && self.total().is_some()
+    }
+
+    /// Whether the release of the lock is up to those who were found to hold it.
+    pub(super) fn release(&self) -> Accounting {
+        match self.holders.first() {
+            None => Accounting::Open,
+            Some(_) if self.is_suspected() => Accounting::Likely(format!(
+                "{} records no owner: who holds it was read off the code that took it",
+                self.name()
+            )),
+            Some(_) => Accounting::Closed,
+        }
+    }
+
     /// Whether every owner of a sending end was found.
     pub(super) fn sending_ends(&self) -> Accounting {
         let one = matches!(self.key.kind, ResourceKind::TokioOneshot).then_some(1);

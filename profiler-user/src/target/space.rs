@@ -18,6 +18,11 @@ use super::{
 /// Bytes that one bulk read moves at most: keeps each hold of the target's mmap lock short.
 const BULK: u64 = 1 << 20;
 
+/// Pieces that the kernel reads in one call (`UIO_MAXIOV`).
+const PIECES: usize = 1024;
+/// Bytes of scattered pieces that are read together, unless one piece alone is longer.
+const TOGETHER: u64 = 4 << 20;
+
 /// The bytes of one page.
 pub(super) type Page = Box<[u8; PAGE as usize]>;
 
@@ -108,6 +113,87 @@ impl AddressSpace {
             at = run.end;
         }
         self.zero_untouched(at..end, address, buf)
+    }
+
+    /// Reads many pieces as they are now and calls `visit` with the number and the bytes of each, in order; `None` for what is
+    /// not there or not in memory.
+    pub fn scattered(&self, pieces: &[Range<u64>], visit: impl FnMut(usize, Option<&[u8]>)) {
+        if let Some(touched) = &self.touched {
+            touched.borrow_mut().extend(pieces.iter().flat_map(pages));
+        }
+        self.scattered_bulk(pieces, visit);
+    }
+
+    /// The same for so much that whoever keeps what was read does not keep it.
+    pub fn scattered_bulk(&self, pieces: &[Range<u64>], mut visit: impl FnMut(usize, Option<&[u8]>)) {
+        let length = |piece: &Range<u64>| piece.end.saturating_sub(piece.start);
+        let (mut buf, mut read) = (Vec::new(), Vec::new());
+        let mut first = 0;
+        while first < pieces.len() {
+            let (mut count, mut total) = (0, 0);
+            while let Some(piece) = pieces.get(first + count).filter(|_| count < PIECES)
+                && (count == 0 || total + length(piece) <= TOGETHER)
+            {
+                total += length(piece);
+                count += 1;
+            }
+            let group = &pieces[first..first + count];
+            buf.resize(total as usize, 0);
+            read.clear();
+            self.read_group(group, &mut buf, &mut read);
+            let mut rest = buf.as_slice();
+            for (index, piece) in group.iter().enumerate() {
+                let (bytes, after) = rest.split_at(length(piece) as usize);
+                visit(first + index, read[index].then_some(bytes));
+                rest = after;
+            }
+            first += count;
+        }
+    }
+
+    /// Fills `buf` with the pieces one behind the other, and notes in `read` of each whether that succeeded.
+    fn read_group(&self, pieces: &[Range<u64>], buf: &mut [u8], read: &mut Vec<bool>) {
+        let mut rest = buf;
+        while read.len() < pieces.len() {
+            let left = &pieces[read.len()..];
+            let together = left.iter().take_while(|piece| self.is_resident(piece)).count();
+            let mut got = self.read_vectored(&left[..together], rest);
+            for piece in &left[..together] {
+                let length = (piece.end - piece.start) as usize;
+                if length > got {
+                    break;
+                }
+                got -= length;
+                rest = &mut rest[length..];
+                read.push(true);
+            }
+            // What stopped the kernel is asked for by itself.
+            if let Some(piece) = pieces.get(read.len()) {
+                let (bytes, after) = rest.split_at_mut(piece.end.saturating_sub(piece.start) as usize);
+                read.push(self.read_bulk(piece.start, bytes).or_else(|_| self.read(piece.start, bytes)).is_ok());
+                rest = after;
+            }
+        }
+    }
+
+    /// Whether all pages of a piece are in memory.
+    fn is_resident(&self, piece: &Range<u64>) -> bool {
+        let Source::Live { residency, .. } = &self.source else { return false };
+        piece.start <= piece.end && pages(piece).all(|at| residency.at(at) == Some(Residency::Present))
+    }
+
+    /// How many bytes of the pieces, one behind the other, the kernel reads at once.
+    fn read_vectored(&self, pieces: &[Range<u64>], buf: &mut [u8]) -> usize {
+        let Source::Live { pid, .. } = &self.source else { return 0 };
+        let remote: Vec<RemoteIoVec> = pieces
+            .iter()
+            .map(|piece| RemoteIoVec { base: piece.start as usize, len: (piece.end - piece.start) as usize })
+            .collect();
+        let total: usize = remote.iter().map(|piece| piece.len).sum();
+        if total == 0 {
+            return 0;
+        }
+        process_vm_readv(*pid, &mut [IoSliceMut::new(&mut buf[..total])], &remote).unwrap_or(0)
     }
 
     /// Zeroes the part of `buf` for `range`; an error where that is not what the target would see there.
@@ -242,6 +328,11 @@ impl AddressSpace {
     }
 }
 
+/// The addresses of the pages of a piece.
+fn pages(piece: &Range<u64>) -> impl Iterator<Item = u64> {
+    (piece.start & !(PAGE - 1)..piece.end).step_by(PAGE as usize)
+}
+
 impl Memory for AddressSpace {
     fn read(&self, address: u64, buf: &mut [u8]) -> Result<(), MemoryError> {
         let mut pages = self.pages.borrow_mut();
@@ -325,6 +416,29 @@ mod tests {
         memory.refresh();
         assert_eq!(residency(&memory, at), Some(Residency::Absent));
         assert_eq!(memory.read_bulk(8, &mut read), Err(MemoryError::Unmapped(8)));
+    }
+
+    #[test]
+    fn scattered_pieces_come_in_order_with_those_that_are_not_there() {
+        let words: Vec<u64> = (0..4096).collect();
+        let start = words.as_ptr() as u64;
+        let (_, memory) = this_process();
+        let mut pieces: Vec<Range<u64>> = (0..2048).map(|index| start + index * 16..start + index * 16 + 8).collect();
+        pieces[7] = 8..16;
+        pieces[1500] = 0..0;
+        let mut seen = 0;
+        memory.scattered(&pieces, |index, bytes| {
+            assert_eq!(index, seen);
+            seen += 1;
+            let expected = (2 * index as u64).to_le_bytes();
+            let expected: Option<&[u8]> = match index {
+                7 => None,
+                1500 => Some(&[]),
+                _ => Some(&expected),
+            };
+            assert_eq!(bytes, expected, "{index}");
+        });
+        assert_eq!(seen, pieces.len());
     }
 
     #[test]

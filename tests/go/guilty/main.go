@@ -16,6 +16,9 @@ import (
 // A family makes its goroutines stuck and returns how many.
 var families = map[string]func() int{}
 
+// Families of which gordian can only say what is likely.
+var likely = map[string]bool{}
+
 func main() {
 	if len(os.Args) < 2 {
 		var names []string
@@ -34,7 +37,7 @@ func main() {
 	stuck := families[os.Args[1]]()
 	time.Sleep(50 * time.Millisecond)
 	runtime.GC()
-	say(map[string]any{"stuck": stuck})
+	say(map[string]any{"stuck": stuck, "likely": likely[os.Args[1]]})
 	input := bufio.NewScanner(os.Stdin)
 	for input.Scan() {
 		say(map[string]any{"leaked": leaked()})

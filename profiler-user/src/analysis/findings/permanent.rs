@@ -1,49 +1,105 @@
 //! `deadlock`, `orphaned` and `undriven`: root causes, with their evidence.
 
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::summary;
 use crate::{
     analysis::{
         causes::{Cause, Link, Shape},
         escapes,
-        graph::{Graph, Need, Owner},
+        graph::{Graph, Need, NodeId, Owner},
         identity, names,
         resources::Accounting,
     },
-    model::{Certainty, Edge, Finding, FindingKind, FindingThread, PartyId, ResourceKey, ResourceKind},
+    model::{Certainty, Edge, Finding, FindingKind, FindingThread, Frame, PartyId, ResourceKey, ResourceKind},
 };
 
-/// A finding for each cause.
+/// A finding for each cause; those that nobody is left to end and that are alike share one.
 pub(in crate::analysis) fn explain(graph: &Graph<'_>, escapes: &[bool], causes: &[Cause]) -> Vec<Finding> {
-    causes.iter().map(|cause| explain_one(graph, escapes, cause)).collect()
+    let mut groups: Vec<Vec<&Cause>> = Vec::new();
+    let mut places: FxHashMap<(bool, bool, Vec<Standing<'_>>), usize> = FxHashMap::default();
+    for cause in causes {
+        if cause.shape != Shape::Orphan {
+            groups.push(vec![cause]);
+            continue;
+        }
+        let place = *places.entry((cause.lenient, cause.by_escape, standings(graph, cause))).or_insert(groups.len());
+        match groups.get_mut(place) {
+            Some(group) => group.push(cause),
+            None => groups.push(vec![cause]),
+        }
+    }
+    groups.iter().map(|group| explain_alike(graph, escapes, group)).collect()
 }
 
-fn explain_one(graph: &Graph<'_>, escapes: &[bool], cause: &Cause) -> Finding {
+/// What one party of a cause has in common with those of another that is alike: its name, where it was started, its stack,
+/// and the kind of what it waits for.
+type Standing<'a> = (&'a str, Option<&'a Frame>, &'a [Frame], Option<&'a ResourceKind>);
+
+/// Those of all parties, each once.
+fn standings<'a>(graph: &Graph<'a>, cause: &Cause) -> Vec<Standing<'a>> {
+    let standing = |&node: &NodeId| {
+        let (name, origin) = match graph.nodes[node].owner {
+            Owner::Task(task) => {
+                let task = &graph.now.tasks[task];
+                (&*task.name, task.origin.as_ref().and_then(|origin| origin.site.as_ref()))
+            }
+            Owner::Thread(thread) => (graph.now.threads[thread].name.as_str(), None),
+        };
+        let node = &graph.nodes[node];
+        (name, origin, node.frames, node.wait.map(|wait| &wait.resource.kind))
+    };
+    let mut standings: Vec<Standing<'a>> = Vec::new();
+    for standing in cause.nodes.iter().map(standing) {
+        if !standings.contains(&standing) {
+            standings.push(standing);
+        }
+    }
+    standings
+}
+
+/// A finding for causes that are alike; the first of them speaks for all.
+fn explain_alike(graph: &Graph<'_>, escapes: &[bool], causes: &[&Cause]) -> Finding {
+    let cause = causes[0];
     let kind = match cause.shape {
         Shape::Cycle => FindingKind::Deadlock,
         Shape::Orphan => FindingKind::Orphaned,
         Shape::Undriven => FindingKind::Undriven,
     };
     let edges: Vec<Edge> = cause.links.iter().map(|&link| edge(graph, link)).collect();
-    let mut tasks: Vec<PartyId> = cause.tasks.iter().map(|&task| graph.now.tasks[task].party).collect();
+    let all = causes.iter().flat_map(|cause| &cause.tasks);
+    let mut tasks: Vec<PartyId> = all.map(|&task| graph.now.tasks[task].party).collect();
     tasks.sort_unstable();
-    let threads = threads(graph, cause);
-    let parts = tasks
-        .iter()
-        .map(ToString::to_string)
-        .chain(threads.iter().map(|thread| format!("thread:{}", thread.tid)))
-        .chain(edges.iter().map(|edge| format!("{:#x}", edge.resource.address)));
-    let id = identity::id(kind, parts);
+    let threads: Vec<FindingThread> = causes.iter().flat_map(|cause| threads(graph, cause)).collect();
+    let id = if cause.shape == Shape::Orphan {
+        // As more of the same come and go, it stays the same finding.
+        let mut parts = Vec::new();
+        for (name, origin, frames, kind) in standings(graph, cause) {
+            let frames = origin.into_iter().chain(frames).map(|frame| format!("{}:{:?}", frame.function, frame.line));
+            let kind = kind.map(ToString::to_string);
+            parts.push([name.to_owned()].into_iter().chain(frames).chain(kind).collect::<Vec<_>>().join("\n"));
+        }
+        identity::id(kind, parts)
+    } else {
+        let parties = tasks.iter().map(ToString::to_string);
+        let parts = parties
+            .chain(threads.iter().map(|thread| format!("thread:{}", thread.tid)))
+            .chain(edges.iter().map(|edge| format!("{:#x}", edge.resource.address)));
+        identity::id(kind, parts)
+    };
     let certainty = if cause.lenient { Certainty::Likely } else { Certainty::Proved };
+    let mut summary = summary::of(graph, cause);
+    if causes.len() > 1 {
+        summary = format!("{} tasks are stuck alike: {summary}", tasks.len());
+    }
     Finding {
         unknowns: if cause.lenient { unknowns(graph, cause) } else { Vec::new() },
         breakable_by: if cause.by_escape { escapes::around(graph, escapes, &cause.nodes) } else { Vec::new() },
-        effects: cause.victims.len() as u64,
+        effects: causes.iter().map(|cause| cause.victims.len() as u64).sum(),
         tasks,
         threads,
         edges,
-        ..Finding::new(id, kind, certainty, summary::of(graph, cause))
+        ..Finding::new(id, kind, certainty, summary)
     }
 }
 
@@ -96,6 +152,7 @@ fn unknowns(graph: &Graph<'_>, cause: &Cause) -> Vec<String> {
             Need::Permits(resource, _) => graph.resources.all[resource].permits(),
             Need::Message(resource) => graph.resources.all[resource].sending_ends(),
             Need::Room(resource) => graph.resources.all[resource].receiving_ends(),
+            Need::Release(resource) => graph.resources.all[resource].release(),
             _ => Accounting::Closed,
         };
         match accounting {

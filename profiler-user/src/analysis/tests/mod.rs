@@ -3,6 +3,7 @@
 pub(super) mod build;
 mod cycles;
 mod degraded;
+mod goroutines;
 mod scale;
 mod threads;
 mod trends;

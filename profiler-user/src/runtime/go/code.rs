@@ -1,13 +1,14 @@
 //! What stands at a program counter: functions with those that were inlined, and the frame that they share.
 
-use std::sync::Arc;
+use std::{rc::Rc, sync::Arc};
 
 use rustc_hash::FxHashMap;
 
 use super::{
     bytes::{read_vec, u32_at},
     moduledata::ModuleData,
-    pclntab::{FuncData, Function, INLINED_SIZE, PcData, Pclntab},
+    pclntab::{FuncData, Function, INLINED_SIZE, PcData, Pclntab, varint},
+    pointers::FrameMap,
 };
 use crate::{model::Frame, target::Memory};
 
@@ -27,8 +28,6 @@ pub(super) struct SourceCall {
 /// All that is known of a program counter.
 #[derive(Debug)]
 pub(super) struct Site {
-    /// Which of the modules it is in.
-    pub(super) module: usize,
     pub(super) function: Function,
     /// Name of the function whose frame it is.
     pub(super) name: Arc<str>,
@@ -40,6 +39,18 @@ pub(super) struct Site {
     pub(super) injected: bool,
     /// Innermost first.
     pub(super) calls: Vec<SourceCall>,
+    /// Which words of the frame are pointers; `None` where the maps cannot be read.
+    pub(super) map: Option<FrameMap>,
+    /// How far below the end of the variables the byte is that says which calls are deferred, and the closures of those.
+    pub(super) open_defers: Option<(u64, u64)>,
+}
+
+/// The function that a goroutine was started with.
+#[derive(Clone, Debug)]
+pub(super) struct Start {
+    pub(super) name: Arc<str>,
+    /// The goroutine is the runtime's own (runtime/traceback.go, `isSystemGoroutine`).
+    pub(super) system: bool,
 }
 
 /// The code of a program, with what was learned of it.
@@ -49,8 +60,10 @@ pub(super) struct Code {
     /// The id of wrapper functions.
     wrapper: Option<u8>,
     /// By program counter, and whether it is that of an instruction that has yet to run.
-    sites: FxHashMap<(u64, bool), Option<Arc<Site>>>,
+    sites: FxHashMap<(u64, bool), Option<Rc<Site>>>,
     names: FxHashMap<u64, Arc<str>>,
+    starts: FxHashMap<u64, Option<Start>>,
+    callers: FxHashMap<u64, Option<Frame>>,
 }
 
 impl Code {
@@ -62,10 +75,18 @@ impl Code {
             let last = code.functions().find(|function| code.name(*function) == "runtime.systemstack_switch")?;
             code.id(last)?.checked_add(1)
         });
-        Self { modules, wrapper, sites: FxHashMap::default(), names: FxHashMap::default() }
+        Self {
+            modules,
+            wrapper,
+            sites: FxHashMap::default(),
+            names: FxHashMap::default(),
+            starts: FxHashMap::default(),
+            callers: FxHashMap::default(),
+        }
     }
 
-    fn find(&self, pc: u64) -> Option<(usize, Function)> {
+    /// The function that has its code at `pc`, and the module it is in.
+    pub(super) fn find(&self, pc: u64) -> Option<(usize, Function)> {
         self.modules.iter().enumerate().find_map(|(index, module)| Some((index, module.code.find(pc)?)))
     }
 
@@ -76,8 +97,29 @@ impl Code {
         Some(Arc::clone(self.names.entry(function.entry).or_insert_with(|| code.name(function).into())))
     }
 
+    /// The function that begins at `pc`, of a goroutine that was started with it.
+    pub(super) fn start(&mut self, pc: u64) -> Option<Start> {
+        const NOT: [&str; 3] = ["runtime.main", "runtime.corostart", "runtime.handleAsyncEvent"];
+        if let Some(known) = self.starts.get(&pc) {
+            return known.clone();
+        }
+        let start =
+            self.name(pc).map(|name| Start { system: name.starts_with("runtime.") && !NOT.contains(&&*name), name });
+        self.starts.insert(pc, start.clone());
+        start
+    }
+
     /// Function, file and line of the call that returns to `pc`, without what was inlined.
     pub(super) fn caller(&mut self, pc: u64) -> Option<Frame> {
+        if let Some(known) = self.callers.get(&pc) {
+            return known.clone();
+        }
+        let caller = self.learn_caller(pc);
+        self.callers.insert(pc, caller.clone());
+        caller
+    }
+
+    fn learn_caller(&mut self, pc: u64) -> Option<Frame> {
         let (module, function) = self.find(pc)?;
         let at = if pc > function.entry { pc - 1 } else { pc };
         let (file, line) = self.modules[module].code.line(function, at).unzip();
@@ -85,13 +127,28 @@ impl Code {
     }
 
     /// What stands at `pc`: a return address, or where `exact` that of an instruction that has yet to run.
-    pub(super) fn site(&mut self, memory: &dyn Memory, pc: u64, exact: bool) -> Option<Arc<Site>> {
+    pub(super) fn site(&mut self, memory: &dyn Memory, pc: u64, exact: bool) -> Option<Rc<Site>> {
         if let Some(known) = self.sites.get(&(pc, exact)) {
             return known.clone();
         }
-        let site = self.learn(memory, pc, exact).map(Arc::new);
+        let site = self.learn(memory, pc, exact).map(Rc::new);
         self.sites.insert((pc, exact), site.clone());
         site
+    }
+
+    /// Where the function after this one begins.
+    pub(super) fn end_of(&self, function: Function) -> Option<u64> {
+        let (module, _) = self.find(function.entry)?;
+        Some(self.modules[module].code.end_of(function))
+    }
+
+    /// Names of the functions that the instruction at `at` belongs to, innermost first, without the one that they were
+    /// inlined into.
+    pub(super) fn inlined_at(&self, memory: &dyn Memory, function: Function, at: u64) -> Vec<Arc<str>> {
+        let Some((module, _)) = self.find(at) else { return Vec::new() };
+        let mut calls = self.calls(memory, &self.modules[module].code, function, at, &Arc::from(""));
+        calls.pop();
+        calls.into_iter().map(|call| call.frame.function).collect()
     }
 
     /// Names of the functions that the one at `entry` calls or has inlined. Only short functions are looked at whole.
@@ -131,10 +188,17 @@ impl Code {
         let (module, function) = self.find(pc)?;
         let code = &self.modules[module].code;
         let at = if exact || pc == function.entry { pc } else { pc - 1 };
+        let frame_size = code.frame_size(function, pc);
+        let open_defers = code.func_data(function, FuncData::OpenDefers).and_then(|data| {
+            let bytes = read_vec(memory, data, 10, 10).ok()?;
+            let mut rest = bytes.as_slice();
+            Some((u64::from(varint(&mut rest)?), u64::from(varint(&mut rest)?)))
+        });
         Some(Site {
-            module,
             function,
-            frame_size: code.frame_size(function, pc),
+            map: FrameMap::read(memory, code, function, at, frame_size),
+            open_defers,
+            frame_size,
             top: code.is_top(function),
             injected: INJECTED.contains(&&*name),
             calls: self.calls(memory, code, function, at, &name),

@@ -14,7 +14,7 @@ const LARGEST_STACK: u64 = 1 << 30;
 const SCAN: u32 = 0x1000;
 
 /// What a goroutine does. The numbers are those of `g.atomicstatus`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Status {
     Runnable,
     Running,
@@ -86,6 +86,8 @@ pub(super) struct Goroutine {
     pub(super) m: u64,
     /// First of its places in queues; 0 for none.
     pub(super) waiting: u64,
+    /// First of its deferred calls that have a record; 0 for none.
+    pub(super) deferred: u64,
     /// When a sleeper wakes, nanoseconds of `CLOCK_MONOTONIC`.
     pub(super) wakes_at: Option<u64>,
 }
@@ -126,14 +128,38 @@ impl Goroutine {
             pc,
             m: word(layout.g_m)?,
             waiting: word(layout.g_waiting)?,
+            deferred: word(layout.g_defer)?,
             wakes_at: layout.g_sleep_when.and_then(word).filter(|at| *at != 0),
         })
     }
 
+    /// Which park it is in.
+    pub(super) fn park(&self) -> Park {
+        Park {
+            id: self.id,
+            status: self.status,
+            seq: self.seq,
+            reason: self.reason,
+            waiting: self.waiting,
+            at: (self.sp, self.pc),
+            stack: self.stack.clone(),
+        }
+    }
+
     /// Whether it stands as it did in another read: the same park on the same stack.
     pub(super) fn stands_as(&self, other: &Self) -> bool {
-        (self.id, self.status, self.seq, self.reason, self.waiting)
-            == (other.id, other.status, other.seq, other.reason, other.waiting)
-            && (self.sp, self.pc, &self.stack) == (other.sp, other.pc, &other.stack)
+        self.park() == other.park()
     }
+}
+
+/// What tells one park of a goroutine from the next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Park {
+    id: u64,
+    status: Status,
+    seq: u8,
+    reason: u8,
+    waiting: u64,
+    at: (u64, u64),
+    stack: Range<u64>,
 }

@@ -1,4 +1,4 @@
-//! The contents of the heap's objects, twice read, and which of their words are pointers (runtime/mbitmap.go).
+//! Which words of the heap's objects are pointers (runtime/mbitmap.go).
 
 use std::{cell::RefCell, rc::Rc};
 
@@ -14,8 +14,8 @@ use crate::target::{AddressSpace, Memory, MemoryError};
 const LARGEST_WITH_BITMAP: u64 = 512;
 /// Objects this small have no mark bits of their own behind the bitmap.
 const SMALLEST_WITH_INLINE_MARKS: u64 = 16;
-/// Bytes of pointer-holding spans that are read at most, in one read.
-const LARGEST: u64 = 8 << 30;
+/// Bytes of a large object that are read together; a multiple of the word size.
+const PART: u64 = 4 << 20;
 /// Offsets in a type (internal/abi, `Type`).
 const TYPE_PTRDATA: u64 = 8;
 const TYPE_FLAGS: u64 = 20;
@@ -36,104 +36,84 @@ struct Mask {
     bits: Vec<u8>,
 }
 
-/// One read of all spans that hold pointers.
-pub(super) struct Contents {
-    bytes: Vec<u8>,
-    /// Where each span's bytes begin, by the span's place.
-    starts: Vec<Option<usize>>,
-}
-
-impl Contents {
-    /// Reads them.
-    pub(super) fn read(memory: &AddressSpace, spans: &Spans) -> Result<Self, MemoryError> {
-        let mut contents = Self { bytes: Vec::new(), starts: Vec::with_capacity(spans.all.len()) };
-        let mut total = 0;
-        for span in &spans.all {
-            contents.starts.push((!span.no_pointers).then_some(total as usize));
-            if !span.no_pointers {
-                total += span.range.end - span.range.start;
-            }
-            if total > LARGEST {
-                return Err(MemoryError::Unmapped(span.range.start));
-            }
-        }
-        contents.bytes.resize(total as usize, 0);
-        for (span, start) in spans.all.iter().zip(&contents.starts) {
-            let Some(start) = *start else { continue };
-            let end = start + (span.range.end - span.range.start) as usize;
-            memory.read_bulk(span.range.start, &mut contents.bytes[start..end])?;
-        }
-        Ok(contents)
-    }
-
-    /// The same bytes for spans as they were read later: of those that are no longer what they were there are none.
-    pub(super) fn for_spans(self, read: &Spans, later: &Spans) -> Self {
-        let same =
-            |a: &Span, b: &Span| (a.object_size, a.large, a.no_pointers) == (b.object_size, b.large, b.no_pointers);
-        let by_range: FxHashMap<_, usize> =
-            read.all.iter().enumerate().map(|(place, span)| (span.range.clone(), place)).collect();
-        let starts = later.all.iter().map(|span| {
-            let place = *by_range.get(&span.range)?;
-            self.starts[place].filter(|_| same(&read.all[place], span))
-        });
-        Self { starts: starts.collect(), bytes: self.bytes }
-    }
-
-    fn of(&self, spans: &Spans, place: usize) -> Option<&[u8]> {
-        let start = (*self.starts.get(place)?)?;
-        let range = &spans.all[place].range;
-        self.bytes.get(start..start + (range.end - range.start) as usize)
-    }
-}
-
 /// Finds the pointers in objects.
 pub(super) struct Heap<'m> {
     pub(super) memory: &'m AddressSpace,
     pub(super) spans: Spans,
-    pub(super) reads: Vec<Contents>,
     /// Bytes of mark bits at the end of spans of small objects.
-    pub(super) inline_marks: u64,
+    inline_marks: u64,
     masks: RefCell<FxHashMap<u64, Option<Rc<Mask>>>>,
+    /// The span that was read last for a single object, and its bytes.
+    last: RefCell<(usize, Vec<u8>)>,
 }
 
 impl<'m> Heap<'m> {
     /// The heap with these spans.
-    pub(super) fn new(memory: &'m AddressSpace, spans: Spans, reads: Vec<Contents>, inline_marks: u64) -> Self {
-        Self { memory, spans, reads, inline_marks, masks: RefCell::default() }
+    pub(super) fn new(memory: &'m AddressSpace, spans: Spans, inline_marks: u64) -> Self {
+        Self { memory, spans, inline_marks, masks: RefCell::default(), last: RefCell::new((usize::MAX, Vec::new())) }
     }
 
-    /// Calls `visit` with every pointer that the object held in any of the reads.
-    pub(super) fn pointers(&self, object: Object, mut visit: impl FnMut(u64)) {
+    /// Calls `visit` with every pointer of an object, out of the bytes of its span.
+    pub(super) fn pointers(&self, object: Object, bytes: &[u8], visit: impl FnMut(u64)) {
         let span = &self.spans.all[object.span];
-        for read in &self.reads {
-            let Some(bytes) = read.of(&self.spans, object.span) else { continue };
-            let start = object.index * span.object_size;
-            if span.object_size <= LARGEST_WITH_BITMAP && !span.large {
-                let marks = if span.object_size >= SMALLEST_WITH_INLINE_MARKS { self.inline_marks } else { 0 };
-                let size = bytes.len() as u64;
-                let bitmap = size - (size / 64).min(size) - marks.min(size - size / 64);
-                for at in (start..start + span.object_size).step_by(8) {
-                    let word = at / 8;
-                    let bit = bytes.get((bitmap + word / 8) as usize).is_some_and(|byte| byte >> (word % 8) & 1 == 1);
-                    if let Some(value) = u64_at(bytes, at).filter(|value| bit && *value != 0) {
-                        visit(value);
-                    }
-                }
-            } else {
-                self.typed(span, bytes, start, &mut visit);
-            }
+        let start = object.index * span.object_size;
+        if span.large {
+            self.part(span, 0, bytes, visit);
+        } else if span.object_size <= LARGEST_WITH_BITMAP {
+            let marks = if span.object_size >= SMALLEST_WITH_INLINE_MARKS { self.inline_marks } else { 0 };
+            let bitmap = (bytes.len() as u64 - bytes.len() as u64 / 64).saturating_sub(marks);
+            by_bitmap(bytes, bitmap, start / 8..(start + span.object_size) / 8, visit);
+        } else {
+            let ty = u64_at(bytes, start).unwrap_or(0);
+            self.by_type(ty, 0, bytes, start + 8..start + span.object_size, visit);
         }
     }
 
-    /// An object that begins with its type, or whose span names it: the type's mask, again and again.
-    fn typed(&self, span: &Span, bytes: &[u8], start: u64, visit: &mut impl FnMut(u64)) {
-        let (header, ty) = if span.large { (0, span.large_type) } else { (8, u64_at(bytes, start).unwrap_or(0)) };
+    /// The same for an object that takes a span of its own, of which `bytes` are a part that begins at `offset`.
+    fn part(&self, span: &Span, offset: u64, bytes: &[u8], visit: impl FnMut(u64)) {
+        self.by_type(span.large_type, offset / 8, bytes, 0..bytes.len() as u64, visit);
+    }
+
+    /// Reads an object that takes a span of its own part by part, and calls `visit` with every pointer.
+    pub(super) fn large(&self, span: &Span, mut visit: impl FnMut(u64)) -> Result<(), MemoryError> {
+        let (mut at, mut bytes) = (span.range.start, Vec::new());
+        while at < span.range.end {
+            bytes.resize(PART.min(span.range.end - at) as usize, 0);
+            self.memory.read_bulk(at, &mut bytes)?;
+            self.part(span, at - span.range.start, &bytes, &mut visit);
+            at += bytes.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Reads one object and calls `visit` with every pointer.
+    pub(super) fn read(&self, object: Object, visit: impl FnMut(u64)) -> Result<(), MemoryError> {
+        let span = &self.spans.all[object.span];
+        if span.no_pointers {
+            return Ok(());
+        }
+        if span.large {
+            return self.large(span, visit);
+        }
+        let (place, bytes) = &mut *self.last.borrow_mut();
+        if *place != object.span {
+            *place = usize::MAX;
+            bytes.resize((span.range.end - span.range.start) as usize, 0);
+            self.memory.read_bulk(span.range.start, bytes)?;
+            *place = object.span;
+        }
+        self.pointers(object, bytes, visit);
+        Ok(())
+    }
+
+    /// The words of `bytes` in `range` that the type's mask names, which is used again and again; the first word is
+    /// number `word` of the mask.
+    fn by_type(&self, ty: u64, word: u64, bytes: &[u8], range: std::ops::Range<u64>, mut visit: impl FnMut(u64)) {
         let mask = self.mask(ty);
-        let data = start + header..start + span.object_size;
-        for (word, at) in data.step_by(8).enumerate() {
+        for (index, at) in range.step_by(8).enumerate() {
             // Without a mask every word may be a pointer.
             let is_pointer = mask.as_ref().is_none_or(|mask| {
-                let word = word as u64 % mask.words;
+                let word = (word + index as u64) % mask.words;
                 mask.bits.get((word / 8) as usize).is_some_and(|byte| byte >> (word % 8) & 1 == 1)
             });
             if let Some(value) = u64_at(bytes, at).filter(|value| is_pointer && *value != 0) {
@@ -145,6 +125,28 @@ impl<'m> Heap<'m> {
     fn mask(&self, ty: u64) -> Option<Rc<Mask>> {
         let mut masks = self.masks.borrow_mut();
         masks.entry(ty).or_insert_with(|| read_mask(self.memory, ty).map(Rc::new)).clone()
+    }
+}
+
+/// The words of `bytes` in `words` that a bitmap, which begins at byte `bitmap`, names.
+fn by_bitmap(bytes: &[u8], bitmap: u64, words: std::ops::Range<u64>, mut visit: impl FnMut(u64)) {
+    let mut word = words.start;
+    while word < words.end {
+        // Up to 64 words at a time.
+        let (place, shift) = (bitmap + word / 64 * 8, word % 64);
+        let count = (64 - shift).min(words.end - word);
+        let mut bits = u64_at(bytes, place).unwrap_or(0) >> shift;
+        if count < 64 {
+            bits &= (1 << count) - 1;
+        }
+        while bits != 0 {
+            let at = (word + u64::from(bits.trailing_zeros())) * 8;
+            if let Some(value) = u64_at(bytes, at).filter(|value| *value != 0) {
+                visit(value);
+            }
+            bits &= bits - 1;
+        }
+        word += count;
     }
 }
 

@@ -3,14 +3,7 @@
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::{
-    bytes::read_vec,
-    code::Code,
-    goroutine::Goroutine,
-    layout::Layout,
-    pclntab::{FuncData, varint},
-    stack::{Stack, StackFrame},
-};
+use super::{code::Code, goroutine::Goroutine, layout::Layout, stack::Stack};
 use crate::{
     model::{Frame, Hold, HoldHow, ResourceKey, ResourceKind},
     target::Memory,
@@ -38,6 +31,8 @@ pub(super) struct Unlocks(FxHashMap<u64, Option<ResourceKind>>);
 /// An unlock that a goroutine has deferred.
 #[derive(Debug)]
 pub(super) struct Deferred {
+    /// The place on the stack of the function that did.
+    pub(super) place: usize,
     kind: ResourceKind,
     /// What the deferred function was given: the lock is among it.
     captured: Vec<u64>,
@@ -47,10 +42,14 @@ pub(super) struct Deferred {
 }
 
 impl Deferred {
+    /// What it may unlock: one of these.
+    pub(super) fn locks(&self) -> impl Iterator<Item = ResourceKey> {
+        self.captured.iter().map(|address| ResourceKey { kind: self.kind.clone(), address: *address })
+    }
+
     /// The lock that this says is held, among those that anyone waits for; `own` is what its own goroutine waits for.
     pub(super) fn hold(&self, awaited: &FxHashSet<ResourceKey>, own: Option<&ResourceKey>) -> Option<Hold> {
-        let mut keys = self.captured.iter().map(|address| ResourceKey { kind: self.kind.clone(), address: *address });
-        let resource = keys.find(|key| awaited.contains(key))?;
+        let resource = self.locks().find(|key| awaited.contains(key))?;
         // A function may defer the unlock before it locks.
         if self.locks && own == Some(&resource) {
             return None;
@@ -65,11 +64,11 @@ pub(super) fn of(
     memory: &dyn Memory,
     layout: &Layout,
     goroutine: &Goroutine,
-    stack: &Stack,
+    stack: &Stack<'_>,
 ) -> Vec<Deferred> {
-    let mut closures = open(code, memory, stack);
+    let mut closures = open(stack);
     closures.extend(recorded(memory, layout, goroutine, stack));
-    let mut deferred = Vec::new();
+    let (own, mut deferred) = (stack.own_frame(), Vec::new());
     for (place, closure) in closures {
         let frame = &stack.frames[place];
         let Ok(function) = memory.read_u64(closure) else { continue };
@@ -77,46 +76,37 @@ pub(super) fn of(
         let Some(kind) = released.clone() else { continue };
         let words = (1..=CAPTURED).filter_map(|index| memory.read_u64(closure.checked_add(index * 8)?).ok());
         let site = frame.site.calls.last().map(|call| call.frame.clone());
-        deferred.push(Deferred { kind, captured: words.collect(), site, locks: locks_here(stack, frame) });
+        deferred.push(Deferred { place, kind, captured: words.collect(), site, locks: place == own });
     }
     deferred
 }
 
-/// Whether the frame's own function is what waits for a lock.
-fn locks_here(stack: &Stack, frame: &StackFrame) -> bool {
-    let sync =
-        |name: &str| name.starts_with("sync.") || name.starts_with("internal/sync.") || name.starts_with("runtime.");
-    let own = stack.frames.iter().find(|frame| !sync(&frame.site.name));
-    own.is_some_and(|own| own.sp == frame.sp)
-}
-
 /// Closures that functions on the stack have deferred without a record: a byte in the frame says which, and each has its
 /// slot (cmd/compile, open-coded defers). With the place of their frame.
-fn open(code: &Code, memory: &dyn Memory, stack: &Stack) -> Vec<(usize, u64)> {
+fn open(stack: &Stack<'_>) -> Vec<(usize, u64)> {
     let mut closures = Vec::new();
     for (place, frame) in stack.frames.iter().enumerate() {
         let slots = || {
-            let data =
-                code.modules.get(frame.site.module)?.code.func_data(frame.site.function, FuncData::OpenDefers)?;
-            let bytes = read_vec(memory, data, 10, 10).ok()?;
-            let mut rest = bytes.as_slice();
-            let (bits, slots) = (u64::from(varint(&mut rest)?), u64::from(varint(&mut rest)?));
+            let (bits, slots) = frame.site.open_defers?;
             let locals_end = frame.locals_end();
             let bits = stack.word(locals_end.checked_sub(bits)?)? & 0xff;
             Some((bits, locals_end.checked_sub(slots)?))
         };
         let Some((bits, slots)) = slots() else { continue };
         let set = (0..MOST_OPEN).filter(|index| bits >> index & 1 == 1);
-        closures.extend(set.filter_map(|index| Some((place, stack.word(slots + index * 8)?))));
+        closures.extend(set.filter_map(|index| Some((place, stack.word(slots.checked_add(index * 8)?)?))));
     }
     closures
 }
 
 /// Closures that were deferred with a record. With the place of the frame that did.
-fn recorded(memory: &dyn Memory, layout: &Layout, goroutine: &Goroutine, stack: &Stack) -> Vec<(usize, u64)> {
+fn recorded(memory: &dyn Memory, layout: &Layout, goroutine: &Goroutine, stack: &Stack<'_>) -> Vec<(usize, u64)> {
     let mut closures = Vec::new();
-    let mut next = memory.read_u64(goroutine.address.wrapping_add(layout.g_defer)).unwrap_or(0);
+    let mut next = goroutine.deferred;
     for _ in 0..MOST_RECORDS {
+        if next == 0 {
+            break;
+        }
         let word = |at: u64| memory.read_u64(next.wrapping_add(at)).ok();
         let (Some(closure), Some(sp), Some(link)) =
             (word(layout.defer_fn), word(layout.defer_sp), word(layout.defer_link))
@@ -125,9 +115,6 @@ fn recorded(memory: &dyn Memory, layout: &Layout, goroutine: &Goroutine, stack: 
         };
         let place = stack.frames.iter().position(|frame| frame.sp == sp);
         closures.extend(place.filter(|_| closure != 0).map(|place| (place, closure)));
-        if link == 0 {
-            break;
-        }
         next = link;
     }
     closures

@@ -4,6 +4,7 @@ use proptest::{collection::vec, prelude::*};
 
 use super::{
     allgs,
+    bytes::read_vec,
     code::Code,
     goroutine::Goroutine,
     holders::{self, Unlocks},
@@ -73,13 +74,17 @@ proptest! {
             let place = Place { sudog: address, channel: address, element: 0 };
             let _ = queues.place(&memory, &layout, place);
             let Some(goroutine) = Goroutine::read(&memory, &layout, address) else { continue };
-            let stack = stack::unwind(&mut code, &memory, &goroutine, (goroutine.sp, goroutine.pc, false));
+            let at = (goroutine.sp, goroutine.pc, false);
+            let piece = stack::piece(&goroutine, at);
+            let bytes = read_vec(&memory, piece.start, piece.end - piece.start, 1 << 16).unwrap_or_default();
+            let stack = stack::unwind(&mut code, &memory, at, &bytes);
+            let mut found = Vec::new();
             let _ = queue::places(&memory, &layout, &goroutine);
             for reason in ["select", "chan receive", "sync.Mutex.Lock", "sync.Cond.Wait", "IO wait", "sleep"] {
                 let _ = waits::read(&memory, &layout, &mut queues, &goroutine, &stack, reason);
             }
-            let _ = pointers::of(&code, &memory, &stack);
-            let _ = pointers::of_record(&memory, &layout, &address.to_le_bytes());
+            pointers::of(&stack, &mut found);
+            pointers::of_record(&memory, &layout, &address.to_le_bytes(), &mut found);
             let _ = holders::of((&mut code, &mut unlocks), &memory, &layout, &goroutine, &stack);
         }
     }

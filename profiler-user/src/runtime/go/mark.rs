@@ -1,17 +1,27 @@
-//! Marking: what can be reached from a set of roots, over the union of two reads of the heap.
+//! Marking: what can be reached from a set of roots. The heap is read as the marking comes along, span by span in the
+//! order of addresses, round after round; no more than a few spans of it are kept at any moment.
+
+use std::ops::Range;
+
+use rustc_hash::FxHashSet;
 
 use super::{
     heap::Heap,
-    spans::{Object, Spans},
+    spans::{Object, Span, Spans},
 };
+use crate::target::MemoryError;
 
-/// One bit an object.
+/// Spans, and bytes of spans, that are read together.
+const SPANS: usize = 1024;
+const BYTES: u64 = 4 << 20;
+
+/// One bit for each of many things.
 #[derive(Clone, Debug)]
 struct Bits(Vec<u64>);
 
 impl Bits {
-    fn new(objects: usize) -> Self {
-        Self(vec![0; objects.div_ceil(64)])
+    fn new(count: usize) -> Self {
+        Self(vec![0; count.div_ceil(64)])
     }
 
     fn get(&self, number: usize) -> bool {
@@ -26,78 +36,158 @@ impl Bits {
         *word |= bit;
         new
     }
+
+    fn clear(&mut self, number: usize) {
+        if let Some(word) = self.0.get_mut(number / 64) {
+            *word &= !(1 << (number % 64));
+        }
+    }
+
+    /// The first that is set in a range.
+    fn next(&self, range: Range<usize>) -> Option<usize> {
+        let mut place = range.start / 64;
+        let mut word = self.0.get(place)? & (u64::MAX << (range.start % 64));
+        while word == 0 {
+            place += 1;
+            if place * 64 >= range.end {
+                return None;
+            }
+            word = *self.0.get(place)?;
+        }
+        let number = place * 64 + word.trailing_zeros() as usize;
+        (number < range.end).then_some(number)
+    }
+}
+
+/// What has been reached, and what of it has yet to be followed.
+#[derive(Debug)]
+struct Sets {
+    reached: Bits,
+    /// Objects whose pointers have yet to be followed.
+    pending: Bits,
+    /// Spans with such objects.
+    dirty: Bits,
+}
+
+impl Sets {
+    fn reach(&mut self, spans: &Spans, address: u64) {
+        let Some(object) = spans.object(address) else { return };
+        let number = spans.number(object);
+        if self.reached.set(number) && !spans.all[object.span].no_pointers {
+            self.pending.set(number);
+            self.dirty.set(object.span);
+        }
+    }
 }
 
 /// What has been reached so far.
-pub(super) struct Marks<'h, 'm> {
-    heap: &'h Heap<'m>,
-    reached: Bits,
-    /// Objects that are not followed: the records by which the runtime finds waiting goroutines.
-    closed: Bits,
-    pending: Vec<Object>,
+pub(super) struct Marks<'m> {
+    heap: Heap<'m>,
+    sets: Sets,
 }
 
-impl<'h, 'm> Marks<'h, 'm> {
-    /// Nothing is reached yet.
-    pub(super) fn new(heap: &'h Heap<'m>) -> Self {
-        let objects = heap.spans.objects;
-        Self { heap, reached: Bits::new(objects), closed: Bits::new(objects), pending: Vec::new() }
+impl<'m> Marks<'m> {
+    /// Nothing is reached yet. The objects at the addresses in `closed` never count, nor what only they lead to: the records
+    /// by which the runtime finds waiting goroutines.
+    pub(super) fn new(heap: Heap<'m>, closed: impl Iterator<Item = u64>) -> Self {
+        Self::with(heap, None, closed)
     }
 
-    fn spans(&self) -> &'h Spans {
-        &self.heap.spans
+    /// What was reached before is reached, as far as `heap`, read later, still has it; and all of that is to be followed
+    /// anew.
+    pub(super) fn again(self, heap: Heap<'m>, closed: impl Iterator<Item = u64>) -> Self {
+        Self::with(heap, Some(&self), closed)
     }
 
-    /// Never follows the object at this address.
-    pub(super) fn close(&mut self, address: u64) {
-        if let Some(object) = self.spans().object(address) {
-            self.closed.set(self.spans().number(object));
+    fn with(heap: Heap<'m>, before: Option<&Self>, closed: impl Iterator<Item = u64>) -> Self {
+        let spans = &heap.spans;
+        let (objects, count) = (spans.objects, spans.all.len());
+        let mut sets = Sets { reached: Bits::new(objects), pending: Bits::new(objects), dirty: Bits::new(count) };
+        // To be reached before anyone comes, and not to be followed, is to be closed.
+        for object in closed.filter_map(|address| spans.object(address)) {
+            sets.reached.set(spans.number(object));
         }
+        if let Some(before) = before {
+            for (span, was) in spans.in_both(&before.heap.spans) {
+                let (first, old) = (spans.all[span].first_object, &before.heap.spans.all[was]);
+                let mut next = old.first_object;
+                let end = next + old.objects as usize;
+                while let Some(number) = before.sets.reached.next(next..end) {
+                    next = number + 1;
+                    let number = first + (number - old.first_object);
+                    if sets.reached.set(number) && !old.no_pointers {
+                        sets.pending.set(number);
+                        sets.dirty.set(span);
+                    }
+                }
+            }
+        }
+        Self { heap, sets }
+    }
+
+    /// The heap that is marked.
+    pub(super) fn heap(&self) -> &Heap<'m> {
+        &self.heap
     }
 
     /// Reaches the object at this address, if there is one.
     pub(super) fn reach(&mut self, address: u64) {
-        if let Some(object) = self.spans().object(address) {
-            let number = self.spans().number(object);
-            if !self.closed.get(number) && self.reached.set(number) && !self.spans().all[object.span].no_pointers {
-                self.pending.push(object);
-            }
-        }
-    }
-
-    /// Reaches what an object holds, without the object itself.
-    pub(super) fn reach_from(&mut self, object: Object) {
-        let heap = self.heap;
-        heap.pointers(object, |pointer| self.reach(pointer));
+        self.sets.reach(&self.heap.spans, address);
     }
 
     /// Follows all that was reached to the end.
-    pub(super) fn drain(&mut self) {
-        while let Some(object) = self.pending.pop() {
-            self.reach_from(object);
+    pub(super) fn drain(&mut self) -> Result<(), MemoryError> {
+        let (mut next, mut batch, mut pieces) = (0, Vec::new(), Vec::new());
+        let spans = self.heap.spans.all.len();
+        while let Some(first) = self.sets.dirty.next(next..spans).or_else(|| self.sets.dirty.next(0..next)) {
+            let Self { heap, sets } = self;
+            let all = &heap.spans.all;
+            if all[first].large {
+                follow_large(heap, sets, first)?;
+                next = first + 1;
+                continue;
+            }
+            batch.clear();
+            pieces.clear();
+            let (mut bytes, mut span) = (0, Some(first));
+            while let Some(place) = span.filter(|place| !all[*place].large && pieces.len() < SPANS) {
+                let range = all[place].range.clone();
+                bytes += range.end - range.start;
+                if bytes > BYTES && !batch.is_empty() {
+                    break;
+                }
+                batch.push(place);
+                pieces.push(range);
+                next = place + 1;
+                span = sets.dirty.next(next..spans);
+            }
+            let mut lost = None;
+            heap.memory.scattered_bulk(&pieces, |index, bytes| match bytes {
+                Some(bytes) => follow_span(heap, sets, batch[index], bytes),
+                None => lost = Some(pieces[index].start),
+            });
+            if let Some(address) = lost {
+                return Err(MemoryError::Unmapped(address));
+            }
         }
+        Ok(())
     }
 
     /// Whether the object at this address has been reached; `None` where there is no object.
     pub(super) fn is_reached(&self, address: u64) -> Option<bool> {
-        let object = self.spans().object(address)?;
-        Some(self.reached.get(self.spans().number(object)))
+        Some(self.sets.reached.get(self.number_at(address)?))
     }
 
     /// Visits what can be reached from `roots` and has not been reached by the roots of all, each object once. Gives up
-    /// when `budget` runs out.
-    pub(super) fn walk_rest(
-        &self,
-        roots: &[u64],
-        budget: &mut u64,
-        mut visit: impl FnMut(usize),
-    ) -> Result<(), OutOfBudget> {
-        let mut seen = rustc_hash::FxHashSet::default();
-        let mut pending = Vec::new();
-        let reach = |address: u64, pending: &mut Vec<Object>, seen: &mut rustc_hash::FxHashSet<usize>| {
-            if let Some(object) = self.spans().object(address) {
-                let number = self.spans().number(object);
-                if !self.closed.get(number) && !self.reached.get(number) && seen.insert(number) {
+    /// when `budget` runs out, or something cannot be read.
+    pub(super) fn walk_rest(&self, roots: &[u64], budget: &mut u64, mut visit: impl FnMut(usize)) -> Option<()> {
+        let spans = &self.heap.spans;
+        let mut seen = FxHashSet::default();
+        let mut pending: Vec<Object> = Vec::new();
+        let reach = |address: u64, pending: &mut Vec<Object>, seen: &mut FxHashSet<usize>| {
+            if let Some(object) = spans.object(address) {
+                let number = spans.number(object);
+                if !self.sets.reached.get(number) && seen.insert(number) {
                     pending.push(object);
                 }
             }
@@ -106,19 +196,45 @@ impl<'h, 'm> Marks<'h, 'm> {
             reach(*root, &mut pending, &mut seen);
         }
         while let Some(object) = pending.pop() {
-            *budget = budget.checked_sub(1).ok_or(OutOfBudget)?;
-            visit(self.spans().number(object));
-            self.heap.pointers(object, |pointer| reach(pointer, &mut pending, &mut seen));
+            *budget = budget.checked_sub(1)?;
+            visit(spans.number(object));
+            self.heap.read(object, |pointer| reach(pointer, &mut pending, &mut seen)).ok()?;
         }
-        Ok(())
+        Some(())
     }
 
     /// The number of the object at an address.
     pub(super) fn number_at(&self, address: u64) -> Option<usize> {
-        self.spans().object(address).map(|object| self.spans().number(object))
+        let spans = &self.heap.spans;
+        spans.object(address).map(|object| spans.number(object))
     }
 }
 
-/// There was more to visit than was worth it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct OutOfBudget;
+/// Follows what is pending in a span, to the end as far as it stays in the span.
+fn follow_span(heap: &Heap<'_>, sets: &mut Sets, place: usize, bytes: &[u8]) {
+    let Span { first_object, objects, .. } = heap.spans.all[place];
+    let end = first_object + objects as usize;
+    let mut next = first_object;
+    loop {
+        match sets.pending.next(next..end) {
+            Some(number) => {
+                sets.pending.clear(number);
+                let object = Object { span: place, index: (number - first_object) as u64 };
+                heap.pointers(object, bytes, |pointer| sets.reach(&heap.spans, pointer));
+                next = number + 1;
+            }
+            // What lies before may have been reached meanwhile.
+            None if next > first_object => next = first_object,
+            None => break,
+        }
+    }
+    sets.dirty.clear(place);
+}
+
+/// Follows an object that takes a span of its own.
+fn follow_large(heap: &Heap<'_>, sets: &mut Sets, place: usize) -> Result<(), MemoryError> {
+    let span = &heap.spans.all[place];
+    sets.dirty.clear(place);
+    sets.pending.clear(span.first_object);
+    heap.large(span, |pointer| sets.reach(&heap.spans, pointer))
+}

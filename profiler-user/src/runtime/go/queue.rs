@@ -31,15 +31,23 @@ pub(super) enum Direction {
 /// The queues of channels that were looked at.
 #[derive(Debug, Default)]
 pub(super) struct Queues {
-    /// By channel: way and place in its queue of every record there.
+    /// By channel at which more than one waits: way and place in its queue of every record there.
     channels: FxHashMap<u64, FxHashMap<u64, (Direction, u32)>>,
-    /// By channel: who receives and who sends, addresses of their records, oldest first.
+    /// By channel at which more than one waits: who receives and who sends, addresses of their records, oldest first.
     pub(super) waiters: FxHashMap<u64, [Vec<u64>; 2]>,
+    /// Channels at which only one waits, with the address of its record.
+    pub(super) alone: Vec<(u64, u64)>,
 }
 
 impl Queues {
     /// Which way the record waits at its channel, and its place there; `None` where it is in no queue by now.
     pub(super) fn place(&mut self, memory: &dyn Memory, layout: &Layout, place: Place) -> Option<(Direction, u32)> {
+        if !self.channels.contains_key(&place.channel)
+            && let Some((direction, goroutine)) = waits_alone(memory, layout, place)
+        {
+            self.alone.push((place.channel, goroutine));
+            return Some((direction, 0));
+        }
         let waiters = &mut self.waiters;
         let places = self.channels.entry(place.channel).or_insert_with(|| {
             let mut places = FxHashMap::default();
@@ -62,6 +70,18 @@ impl Queues {
         });
         places.get(&place.sudog).copied()
     }
+}
+
+/// Which way the record waits at its channel, where it is the only one there, and whose it is.
+fn waits_alone(memory: &dyn Memory, layout: &Layout, place: Place) -> Option<(Direction, u64)> {
+    let first = |queue| word(memory, place.channel, queue);
+    let direction = match (first(layout.hchan_recvq)?, first(layout.hchan_sendq)?) {
+        (sudog, 0) if sudog == place.sudog => Direction::Receive,
+        (0, sudog) if sudog == place.sudog => Direction::Send,
+        _ => return None,
+    };
+    let alone = word(memory, place.sudog, layout.sudog_next)? == 0;
+    Some((direction, word(memory, place.sudog, layout.sudog_g)?)).filter(|_| alone)
 }
 
 /// The places of a goroutine at channels, or at the one semaphore it waits for. `None` where they contradict what a
@@ -90,7 +110,7 @@ pub(super) fn place_on_stack(
     memory: &dyn Memory,
     layout: &Layout,
     goroutine: &Goroutine,
-    stack: &Stack,
+    stack: &Stack<'_>,
     function: &str,
 ) -> Option<Place> {
     let own = |sudog: &u64| sudog.is_multiple_of(8) && word(memory, *sudog, layout.sudog_g) == Some(goroutine.address);
@@ -100,7 +120,7 @@ pub(super) fn place_on_stack(
 
 /// The list that `sync.Cond` waits in, where the record does not name it: a word on the stack of the wait that leads to a
 /// list with this record (`notifyList`: two counters, a lock, head and tail).
-pub(super) fn notify_list(memory: &dyn Memory, layout: &Layout, stack: &Stack, sudog: u64) -> Option<u64> {
+pub(super) fn notify_list(memory: &dyn Memory, layout: &Layout, stack: &Stack<'_>, sudog: u64) -> Option<u64> {
     const HEAD: u64 = 16;
     const MOST_WAITERS: usize = 1 << 16;
     let leads_there = |list: u64| {
@@ -130,7 +150,7 @@ pub(super) fn polled_descriptor(
     memory: &dyn Memory,
     layout: &Layout,
     goroutine: &Goroutine,
-    stack: &Stack,
+    stack: &Stack<'_>,
 ) -> Option<i32> {
     // What the second was called with lies in the frame of the third.
     const POLLS: [&str; 3] =

@@ -5,48 +5,65 @@
 //! parked goroutine whose channel or lock has been reached may run, and its stack is a root too; to the fixed point.
 //!
 //! A heap that is read while the program runs is torn: a pointer may move from what is read late to what was read early.
-//! So the heap is read twice and the stacks of what moves three times, what counts is the union, and only those that
-//! stood in the same park all the time are anything but roots.
+//! So it is read several times, each time following anew all that was ever reached, and the stacks of what moves before
+//! and after. What any of that reaches counts, and only those that stood in the same park all the time are anything but
+//! roots.
+
+use std::ops::Range;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
-    bytes::{read_vec, u32_at, u64_at},
+    allgs,
     code::Code,
     goroutine::{Goroutine, Status},
-    heap::{Contents, Heap},
+    heap::Heap,
     layout::Layout,
     mark::Marks,
-    moduledata::ModuleData,
-    pointers,
+    roots,
     spans::{self, Spans},
-    stack,
+    waits::Waiting,
 };
-use crate::target::{AddressSpace, Memory, MemoryError};
+use crate::target::AddressSpace;
 
+/// How many times the heap is read before anyone is accused.
+const PASSES: usize = 4;
+/// Bytes of spans with pointers that are read at most.
+const LARGEST_HEAP: u64 = 64 << 30;
 /// Objects that are visited at most to tell who of the dead can reach what.
 const BUDGET: u64 = 50_000_000;
-/// Bytes of one stack that are searched at most.
-const LARGEST_STACK: u64 = 256 << 20;
-/// Special records of one span that are followed at most.
-const MOST_SPECIALS: usize = 1 << 20;
-/// Kinds of special records (runtime/mheap.go): a finalizer, and all that came after 1.23 and may hold functions.
-const SPECIAL_FINALIZER: u8 = 2;
-/// Bytes of a special record that are taken for pointers, behind what all have in common.
-const SPECIAL_WORDS: u64 = 64;
 
 /// A goroutine as the marking sees it.
 pub(super) struct Subject {
     pub(super) goroutine: Goroutine,
-    /// Pointers on its stack. Meaningful only while it is parked.
-    pub(super) pointers: Vec<u64>,
-    /// Records by which channels and locks find it.
-    pub(super) sudogs: Vec<u64>,
-    /// The addresses of what it waits for, any of which lets it go on; `None` where the world outside may do so too, or
-    /// where it did not stand in the same park in an earlier read.
-    pub(super) waits_for: Option<Vec<u64>>,
+    /// Its number in the list of all goroutines.
+    pub(super) place: usize,
+    /// Which of [`Subjects::pointers`] are its own. Meaningful only while it is parked.
+    pub(super) pointers: Range<usize>,
+    /// What it waits for.
+    pub(super) waiting: Waiting,
+    /// It stood in the same park in an earlier read.
+    pub(super) stood: bool,
     /// Its stack was followed to the root. If not, every word on it counts as a pointer.
     pub(super) followed: bool,
+}
+
+impl Subject {
+    /// The addresses of what it waits for, any of which lets it go on; `None` where the world outside may do so too, or
+    /// where it did not stand in the same park in an earlier read.
+    pub(super) fn waits_for(&self) -> Option<&[u64]> {
+        let eligible = self.stood && self.followed && self.goroutine.status.is_parked();
+        self.waiting.targets.as_deref().filter(|_| eligible)
+    }
+}
+
+/// All goroutines.
+#[derive(Default)]
+pub(super) struct Subjects {
+    /// In the order of the runtime's list.
+    pub(super) all: Vec<Subject>,
+    /// Pointers on their stacks and in their records.
+    pub(super) pointers: Vec<u64>,
 }
 
 /// Where the runtime keeps what the marking starts from.
@@ -71,240 +88,187 @@ pub(super) fn find(
     memory: &AddressSpace,
     code: &mut Code,
     places: Places<'_>,
-    subjects: &[Subject],
+    subjects: &Subjects,
 ) -> Result<Dead, String> {
-    if subjects.iter().all(|subject| subject.waits_for.is_none()) {
+    let candidates: Vec<usize> =
+        (0..subjects.all.len()).filter(|index| subjects.all[*index].waits_for().is_some()).collect();
+    if candidates.is_empty() {
         return Ok(Dead::default());
     }
-    let unread = |what: &'static str| move || format!("{what} cannot be read");
-    let read_spans = || spans::read(memory, places.layout, places.allspans).ok_or_else(unread("the heap's spans"));
-    let first = Spans::new(read_spans()?);
-    let (mut roots, mut parked) = (Vec::new(), vec![true; subjects.len()]);
-    globals(memory, &code.modules, places.layout, &mut roots)?;
-    moving(memory, code, places, subjects, &mut parked, &mut roots)?;
-    let contents = Contents::read(memory, &first).map_err(|error| format!("the heap cannot be read: {error}"))?;
-    // Once more, afresh.
+    let mut marking = Marking::new(places.layout, subjects, candidates);
+    for _ in 0..PASSES {
+        // Afresh.
+        memory.refresh();
+        marking.begin(read_heap(memory, places)?);
+        marking.roots(memory, code, places)?;
+        marking.run()?;
+        if marking.candidates.is_empty() {
+            return Ok(Dead::default());
+        }
+    }
     memory.refresh();
-    moving(memory, code, places, subjects, &mut parked, &mut roots)?;
-    let spans = Spans::new(read_spans()?);
-    let before = contents.for_spans(&first, &spans);
-    let after = Contents::read(memory, &spans).map_err(|error| format!("the heap cannot be read: {error}"))?;
-    globals(memory, &code.modules, places.layout, &mut roots)?;
-    let marks_at_end = places.layout.span_inline_marks.unwrap_or(0);
-    let heap = Heap::new(memory, spans, vec![before, after], marks_at_end);
-    specials(places.layout, &heap, &mut roots).map_err(|error| format!("finalizers cannot be read: {error}"))?;
-    memory.refresh();
-    moving(memory, code, places, subjects, &mut parked, &mut roots)?;
-    Ok(Marking::new(&heap, places.layout, subjects, &parked).run(roots))
+    marking.moving(memory, code, places)?;
+    marking.run()?;
+    Ok(marking.who_reaches_what())
 }
 
-/// The pointers in the globals.
-fn globals(memory: &AddressSpace, modules: &[ModuleData], layout: &Layout, roots: &mut Vec<u64>) -> Result<(), String> {
-    for globals in modules.iter().flat_map(|module| &module.globals) {
-        let Some(mask) = &globals.pointers else { continue };
-        let mut bytes = vec![0; (globals.range.end - globals.range.start) as usize];
-        let mut read = memory.read_bulk(globals.range.start, &mut bytes);
-        if read.is_err() {
-            // What was never written since the program was mapped stands in its file.
-            read = memory.read(globals.range.start, &mut bytes);
-        }
-        read.map_err(|error| format!("the globals cannot be read: {error}"))?;
-        for (index, word) in bytes.as_chunks::<8>().0.iter().enumerate() {
-            let is_pointer = mask.get(index / 8).is_some_and(|byte| byte >> (index % 8) & 1 == 1);
-            if is_pointer {
-                roots.push(u64::from_le_bytes(*word));
-            }
-        }
+fn read_heap<'m>(memory: &'m AddressSpace, places: Places<'_>) -> Result<Heap<'m>, String> {
+    let spans = spans::read(memory, places.layout, places.allspans).ok_or("the heap's spans cannot be read")?;
+    let with_pointers = spans.iter().filter(|span| !span.no_pointers);
+    if with_pointers.map(|span| span.range.end - span.range.start).sum::<u64>() > LARGEST_HEAP {
+        return Err(format!("more than {} GB of the heap hold pointers", LARGEST_HEAP >> 30));
     }
-    let last = modules.last().ok_or("no module of the program is known")?;
-    if last.next_now(memory, layout) != Some(0) {
-        return Err("a plugin was loaded after gordian came".into());
-    }
-    Ok(())
-}
-
-/// Reads all goroutines as they are now, and takes those for roots that do not stand as they did. Clears the flag in
-/// `parked` of each subject that does not.
-fn moving(
-    memory: &AddressSpace,
-    code: &mut Code,
-    places: Places<'_>,
-    subjects: &[Subject],
-    parked: &mut [bool],
-    roots: &mut Vec<u64>,
-) -> Result<(), String> {
-    let known: FxHashMap<u64, usize> =
-        subjects.iter().enumerate().map(|(index, subject)| (subject.goroutine.address, index)).collect();
-    let mut still = vec![false; subjects.len()];
-    let all = super::allgs::read(memory, places.allgs).ok_or("the list of all goroutines cannot be read again")?;
-    let mut record = vec![0; places.layout.g_size as usize];
-    for address in all {
-        memory.read_now(address, &mut record).map_err(|error| format!("a goroutine cannot be read: {error}"))?;
-        let Some(now) = Goroutine::parse(&record, places.layout, address) else { continue };
-        let subject = known.get(&address).map(|index| (*index, &subjects[*index]));
-        match subject {
-            Some((index, subject))
-                if subject.followed && now.status.is_parked() && now.stands_as(&subject.goroutine) =>
-            {
-                still[index] = true;
-            }
-            _ if now.status == Status::Syscall && in_syscall(memory, code, places.layout, &now, &record, roots) => {}
-            _ => whole_stack(memory, places.layout, &now, &record, roots)?,
-        }
-    }
-    for (parked, still) in parked.iter_mut().zip(still) {
-        *parked &= still;
-    }
-    Ok(())
-}
-
-/// The pointers on the stack of a goroutine in a system call, where it stood still while they were read.
-fn in_syscall(
-    memory: &AddressSpace,
-    code: &mut Code,
-    layout: &Layout,
-    goroutine: &Goroutine,
-    record: &[u8],
-    roots: &mut Vec<u64>,
-) -> bool {
-    let stack = stack::unwind(code, memory, goroutine, (goroutine.sp, goroutine.pc, false));
-    let mut after = vec![0; record.len()];
-    let stood = stack.complete && memory.read_now(goroutine.address, &mut after).is_ok() && after == record;
-    if stood {
-        roots.extend(pointers::of(code, memory, &stack));
-        roots.extend(pointers::of_record(memory, layout, record));
-    }
-    stood
-}
-
-/// Every word on a stack that is in use.
-fn whole_stack(
-    memory: &AddressSpace,
-    layout: &Layout,
-    goroutine: &Goroutine,
-    record: &[u8],
-    roots: &mut Vec<u64>,
-) -> Result<(), String> {
-    let mut range = goroutine.stack.clone();
-    // Where it runs is not known; where it has left off is.
-    if !matches!(goroutine.status, Status::Running | Status::CopyStack) && range.contains(&goroutine.sp) {
-        range.start = goroutine.sp & !7;
-    }
-    if range.end - range.start > LARGEST_STACK {
-        return Err(format!("the stack of goroutine {} is too large to be searched", goroutine.id));
-    }
-    let mut bytes = vec![0; (range.end - range.start) as usize];
-    // A stack that was given back meanwhile is no goroutine's: what was on it has been moved or is gone.
-    if memory.read_bulk(range.start, &mut bytes).is_ok() {
-        roots.extend(pointers::words(&bytes));
-    }
-    roots.extend(pointers::of_record(memory, layout, record));
-    Ok(())
-}
-
-fn of_record(memory: &AddressSpace, layout: &Layout, goroutine: &Goroutine) -> Vec<u64> {
-    let record = read_vec(memory, goroutine.address, layout.g_size, 1 << 16).unwrap_or_default();
-    pointers::of_record(memory, layout, &record)
-}
-
-/// What finalizers and clean-ups will be called with. What a finalizer's object holds is in use, the object itself not.
-fn specials(layout: &Layout, heap: &Heap<'_>, roots: &mut Vec<u64>) -> Result<(), MemoryError> {
-    // The offset is 8 bytes wide from 1.23 on, 2 before.
-    let offset_mask = if layout.special_kind - layout.special_offset < 4 { 0xffff } else { u32::MAX };
-    for span in &heap.spans.all {
-        let mut next = span.specials;
-        for _ in 0..MOST_SPECIALS {
-            if next == 0 {
-                break;
-            }
-            let record = read_vec(heap.memory, next, layout.special_size + SPECIAL_WORDS, 1 << 12)?;
-            let kind = record.get(layout.special_kind as usize).copied().unwrap_or(0);
-            let words = record.get(layout.special_size as usize..).unwrap_or_default();
-            // Whatever its kind: words that are no pointers reach nothing.
-            roots.extend(pointers::words(words));
-            if kind == SPECIAL_FINALIZER {
-                let offset = u32_at(&record, layout.special_offset).unwrap_or(0) & offset_mask;
-                if let Some(object) = heap.spans.object(span.range.start + u64::from(offset)) {
-                    heap.pointers(object, |pointer| roots.push(pointer));
-                }
-            }
-            next = u64_at(&record, layout.special_next).unwrap_or(0);
-        }
-    }
-    Ok(())
+    Ok(Heap::new(memory, Spans::new(spans), places.layout.span_inline_marks.unwrap_or(0)))
 }
 
 struct Marking<'a, 'm> {
-    marks: Marks<'a, 'm>,
     layout: &'a Layout,
-    subjects: &'a [Subject],
-    memory: &'m AddressSpace,
-    /// May run.
-    live: Vec<bool>,
+    subjects: &'a Subjects,
+    /// By the number in the list of all goroutines.
+    by_place: Vec<Option<usize>>,
     /// Stacks by address, with the subject's place.
-    stacks: Vec<(std::ops::Range<u64>, usize)>,
+    stacks: Vec<(Range<u64>, usize)>,
+    marks: Option<Marks<'m>>,
+    /// Those that have not been found to be able to go on, and those that have.
+    candidates: Vec<usize>,
+    live: Vec<bool>,
 }
 
 impl<'a, 'm> Marking<'a, 'm> {
-    fn new(heap: &'a Heap<'m>, layout: &'a Layout, subjects: &'a [Subject], parked: &[bool]) -> Self {
-        let mut marks = Marks::new(heap);
-        for subject in subjects {
-            marks.close(subject.goroutine.address);
-            for sudog in &subject.sudogs {
-                marks.close(*sudog);
-            }
+    fn new(layout: &'a Layout, subjects: &'a Subjects, candidates: Vec<usize>) -> Self {
+        let all = &subjects.all;
+        let mut by_place = vec![None; all.last().map_or(0, |last| last.place + 1)];
+        for (index, subject) in all.iter().enumerate() {
+            by_place[subject.place] = Some(index);
         }
-        let live: Vec<bool> =
-            subjects.iter().zip(parked).map(|(subject, parked)| !parked || subject.waits_for.is_none()).collect();
         let mut stacks: Vec<_> =
-            subjects.iter().enumerate().map(|(index, subject)| (subject.goroutine.stack.clone(), index)).collect();
-        stacks.sort_by_key(|(range, _)| range.start);
-        Self { marks, layout, subjects, memory: heap.memory, live, stacks }
+            all.iter().enumerate().map(|(index, subject)| (subject.goroutine.stack.clone(), index)).collect();
+        stacks.sort_unstable_by_key(|(range, _)| range.start);
+        let mut live = vec![true; all.len()];
+        for index in &candidates {
+            live[*index] = false;
+        }
+        Self { layout, subjects, by_place, stacks, marks: None, candidates, live }
     }
 
-    fn run(mut self, roots: Vec<u64>) -> Dead {
-        for root in roots {
-            self.marks.reach(root);
+    /// Begins to mark the heap as it is now, from what was reached before.
+    fn begin(&mut self, heap: Heap<'m>) {
+        let all = self.subjects.all.iter();
+        let closed = all.flat_map(|subject| {
+            let sudogs = subject.waiting.places.iter().map(|place| place.sudog);
+            std::iter::once(subject.goroutine.address).chain(sudogs)
+        });
+        self.marks = Some(match self.marks.take() {
+            Some(marks) => marks.again(heap, closed),
+            None => Marks::new(heap, closed),
+        });
+    }
+
+    /// Reaches what the globals, finalizers and stacks lead to.
+    fn roots(&mut self, memory: &AddressSpace, code: &mut Code, places: Places<'_>) -> Result<(), String> {
+        let mut found = Vec::new();
+        roots::globals(memory, &code.modules, self.layout, &mut found)?;
+        if let Some(marks) = &self.marks {
+            roots::specials(self.layout, marks.heap(), &mut found)
+                .map_err(|error| format!("finalizers cannot be read: {error}"))?;
         }
-        for index in 0..self.subjects.len() {
+        self.reach(&found);
+        self.moving(memory, code, places)?;
+        for index in 0..self.live.len() {
             if self.live[index] {
                 self.reach_from_stack(index);
             }
         }
-        let mut candidates: Vec<usize> = (0..self.subjects.len()).filter(|index| !self.live[*index]).collect();
+        Ok(())
+    }
+
+    /// Reads all goroutines as they are now. Whatever does not stand as it did may run, and so may its stack's pointers
+    /// be used.
+    fn moving(&mut self, memory: &AddressSpace, code: &mut Code, places: Places<'_>) -> Result<(), String> {
+        let all = allgs::read(memory, places.allgs).ok_or("the list of all goroutines cannot be read again")?;
+        let records: Vec<Range<u64>> =
+            all.iter().map(|address| *address..address.saturating_add(self.layout.g_size)).collect();
+        let mut still = vec![false; self.subjects.all.len()];
+        let (mut found, mut failed) = (Vec::new(), None);
+        memory.scattered(&records, |place, record| {
+            let Some(record) = record else {
+                failed = Some("a goroutine cannot be read".to_owned());
+                return;
+            };
+            let Some(now) = Goroutine::parse(record, self.layout, all[place]) else { return };
+            let index = self.by_place.get(place).copied().flatten();
+            let known = index.map(|index| &self.subjects.all[index].goroutine);
+            if let Some((index, known)) = index.zip(known)
+                && self.subjects.all[index].followed
+                && now.status.is_parked()
+                && known.address == now.address
+                && now.stands_as(known)
+            {
+                still[index] = true;
+            } else if now.status != Status::Syscall
+                || !roots::in_syscall(memory, code, self.layout, &now, record, &mut found)
+            {
+                failed = roots::whole_stack(memory, self.layout, &now, record, &mut found).err().or(failed.take());
+            }
+        });
+        if let Some(why) = failed {
+            return Err(why);
+        }
+        self.reach(&found);
+        for (index, still) in still.into_iter().enumerate() {
+            if !still && !self.live[index] {
+                self.live[index] = true;
+                self.reach_from_stack(index);
+            }
+        }
+        let live = &self.live;
+        self.candidates.retain(|index| !live[*index]);
+        Ok(())
+    }
+
+    fn reach(&mut self, pointers: &[u64]) {
+        if let Some(marks) = &mut self.marks {
+            for pointer in pointers {
+                marks.reach(*pointer);
+            }
+        }
+    }
+
+    fn reach_from_stack(&mut self, index: usize) {
+        let subjects = self.subjects;
+        self.reach(&subjects.pointers[subjects.all[index].pointers.clone()]);
+    }
+
+    /// Marks until nobody more is found to be able to go on.
+    fn run(&mut self) -> Result<(), String> {
         loop {
-            self.marks.drain();
-            let woken: Vec<usize> = candidates.iter().copied().filter(|index| self.may_be_woken(*index)).collect();
+            if let Some(marks) = &mut self.marks {
+                marks.drain().map_err(|error| format!("the heap cannot be read: {error}"))?;
+            }
+            let woken: Vec<usize> = self.candidates.iter().copied().filter(|index| self.may_be_woken(*index)).collect();
             if woken.is_empty() {
-                break;
+                return Ok(());
             }
             for index in woken {
                 self.live[index] = true;
                 self.reach_from_stack(index);
             }
-            candidates.retain(|index| !self.live[*index]);
-        }
-        self.who_reaches_what(candidates)
-    }
-
-    fn reach_from_stack(&mut self, index: usize) {
-        let subject = &self.subjects[index];
-        for pointer in &subject.pointers {
-            self.marks.reach(*pointer);
-        }
-        for pointer in of_record(self.memory, self.layout, &subject.goroutine) {
-            self.marks.reach(pointer);
+            let live = &self.live;
+            self.candidates.retain(|index| !live[*index]);
         }
     }
 
     fn may_be_woken(&self, index: usize) -> bool {
-        let targets = self.subjects[index].waits_for.as_deref().unwrap_or_default();
-        targets.iter().any(|target| match (self.marks.is_reached(*target), self.stack_at(*target)) {
-            (Some(reached), None) => reached,
-            // On a stack: whoever runs on it can reach it. Stacks lie in the heap's spans or not, by size.
-            (_, Some(owner)) => self.live[owner],
-            // A global, or memory that the collector does not know: anybody may reach it.
-            (None, None) => true,
+        let Some(marks) = &self.marks else { return true };
+        let targets = self.subjects.all[index].waits_for().unwrap_or_default();
+        targets.iter().any(|target| match marks.is_reached(*target) {
+            Some(true) => true,
+            reached => match self.stack_at(*target) {
+                // On a stack: whoever runs on it can reach it. Stacks lie in the heap's spans or not, by size.
+                Some(owner) => self.live[owner],
+                // A global, or memory that the collector does not know: anybody may reach it.
+                None => reached.is_none(),
+            },
         })
     }
 
@@ -313,35 +277,35 @@ impl<'a, 'm> Marking<'a, 'm> {
         self.stacks[..next].last().filter(|(range, _)| range.contains(&address)).map(|(_, index)| *index)
     }
 
-    /// For each thing that the dead wait for, who among them can reach it. Where that takes too long, nobody is dead.
-    fn who_reaches_what(&self, dead: Vec<usize>) -> Dead {
-        let targets: FxHashSet<u64> =
-            dead.iter().flat_map(|index| self.subjects[*index].waits_for.iter().flatten()).copied().collect();
+    /// For each thing that the dead wait for, who among them can reach it. Where that takes too long to tell, nobody: they
+    /// can never run again all the same.
+    fn who_reaches_what(self) -> Dead {
+        let Some(marks) = &self.marks else { return Dead::default() };
+        let waited_for = |index: &usize| self.subjects.all[*index].waits_for().unwrap_or_default().iter().copied();
+        let targets: FxHashSet<u64> = self.candidates.iter().flat_map(waited_for).collect();
         let mut by_object: FxHashMap<usize, Vec<u64>> = FxHashMap::default();
         let mut reached_by: FxHashMap<u64, Vec<usize>> = FxHashMap::default();
         for target in targets {
-            let known = reached_by.entry(target).or_default();
-            match (self.stack_at(target), self.marks.number_at(target)) {
-                (Some(owner), _) => known.push(owner),
+            match (self.stack_at(target), marks.number_at(target)) {
+                (Some(owner), _) => reached_by.entry(target).or_default().push(owner),
                 (None, Some(number)) => by_object.entry(number).or_default().push(target),
                 (None, None) => {}
             }
         }
         let mut budget = BUDGET;
-        for index in &dead {
-            let subject = &self.subjects[*index];
-            let mut roots = subject.pointers.clone();
-            roots.extend(of_record(self.memory, self.layout, &subject.goroutine));
-            let walked = self.marks.walk_rest(&roots, &mut budget, |number| {
+        for index in &self.candidates {
+            let roots = &self.subjects.pointers[self.subjects.all[*index].pointers.clone()];
+            let walked = marks.walk_rest(roots, &mut budget, |number| {
                 for target in by_object.get(&number).into_iter().flatten() {
                     reached_by.entry(*target).or_default().push(*index);
                 }
             });
-            if walked.is_err() {
-                tracing::warn!(dead = dead.len(), "too much to visit to tell who reaches what");
-                return Dead::default();
+            if walked.is_none() {
+                tracing::warn!(dead = self.candidates.len(), "too much to visit to tell who reaches what");
+                reached_by.clear();
+                break;
             }
         }
-        Dead { reached_by, all: dead }
+        Dead { reached_by, all: self.candidates }
     }
 }

@@ -6,14 +6,16 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
     allgs, buildinfo,
-    code::{self, Code},
-    goroutine::{Goroutine, Status},
-    holders::{self, Unlocks},
+    code::Code,
+    describe,
+    goroutine::{Goroutine, Park, Status},
+    holders::{self, Deferred, Unlocks},
     layout::Layout,
     moduledata::ModuleData,
     pointers,
     queue::Queues,
-    reach::{self, Subject},
+    queued::{self, Queued, Waiter},
+    reach::{self, Subject, Subjects},
     spans,
     stack::{self, Stack},
     threads,
@@ -21,28 +23,27 @@ use super::{
 };
 use crate::{
     debuginfo::Module,
-    model::{
-        Coverage, Frame, Origin, PartyId, QueueEntry, Resource, ResourceKey, ResourceKind, Runtime as RuntimeInstance,
-        RuntimeKind, Since, SinceSource, Snapshot, Strand, Task, TaskState,
-    },
+    model::{Frame, PartyId, ResourceKey, Runtime as RuntimeInstance, RuntimeKind, Snapshot, Task},
     runtime::{Runtime, ThreadContext, World},
     target::{AddressSpace, Memory, ThreadFacts},
 };
 
-/// The id of the main goroutine.
-const MAIN: u64 = 1;
+/// Goroutines that are read together.
+const TOGETHER: usize = 4096;
 /// Modules in one program: more than one only with plugins.
 const MOST_MODULES: usize = 64;
 
 /// What is known of the program's code and of where its runtime keeps things.
-struct Known {
-    layout: Layout,
-    code: Code,
+pub(super) struct Known {
+    pub(super) layout: Layout,
+    pub(super) code: Code,
     /// Address of the list of goroutines.
-    allgs: u64,
+    pub(super) allgs: u64,
     unlocks: Unlocks,
     /// Address of the list of the heap's spans, where it was found.
     allspans: Option<u64>,
+    /// The words for what goroutines do, by status and number of the wait reason.
+    pub(super) words: FxHashMap<(Status, u8), Arc<str>>,
 }
 
 /// Go's runtime, as it was found in a process.
@@ -50,16 +51,21 @@ pub struct Go {
     version: String,
     /// Or one sentence that says why nothing can be read.
     known: Result<Known, String>,
-    /// The goroutines that were parked when they were read last, by id.
-    parked: FxHashMap<u64, Goroutine>,
+    /// In which park each goroutine was when it was read last, by its number in the list of all.
+    parked: Vec<Option<Park>>,
+    queued: Queued,
 }
 
-/// A goroutine with its stack.
-pub(super) struct ReadGoroutine {
-    pub(super) goroutine: Goroutine,
-    pub(super) stack: Stack,
-    /// The thread that runs it.
-    pub(super) thread: Option<i32>,
+/// All that one read gives.
+#[derive(Default)]
+struct Reading {
+    tasks: Vec<Task>,
+    subjects: Subjects,
+    queues: Queues,
+    /// Deferred unlocks, with the task's place.
+    deferred: Vec<(usize, Deferred)>,
+    /// Those who wait for a lock.
+    at_locks: Vec<Waiter>,
 }
 
 impl Go {
@@ -67,7 +73,7 @@ impl Go {
     pub fn find(modules: &[Module], memory: &dyn Memory) -> Option<Self> {
         let (module, version) = modules.iter().find_map(|module| Some((module, buildinfo::version(module)?)))?;
         let known = learn(module, memory, &version);
-        Some(Self { version, known, parked: FxHashMap::default() })
+        Some(Self { version, known, parked: Vec::new(), queued: Queued::default() })
     }
 }
 
@@ -86,7 +92,14 @@ fn learn(module: &Module, memory: &dyn Memory, version: &str) -> Result<Known, S
             Err(error) => return Err(format!("a plugin's moduledata cannot be read: {error}")),
         }
     }
-    Ok(Known { layout, code: Code::new(modules), allgs, unlocks: Unlocks::default(), allspans })
+    Ok(Known {
+        layout,
+        code: Code::new(modules),
+        allgs,
+        unlocks: Unlocks::default(),
+        allspans,
+        words: FxHashMap::default(),
+    })
 }
 
 impl Runtime for Go {
@@ -103,45 +116,36 @@ impl Runtime for Go {
             snapshot.missing.push("goroutines: the list of all of them cannot be read".into());
             return;
         };
-        let mut queues = Queues::default();
-        let (mut tasks, mut subjects, mut waitings) = (Vec::new(), Vec::new(), Vec::new());
-        let mut deferred = Vec::new();
-        for address in addresses {
-            let Some(read) = known.read(world, address) else { continue };
-            let waiting = known.waiting(world.memory, &read, &mut queues);
-            if !known.is_system(&read.goroutine) {
-                let unlocks = holders::of(
-                    (&mut known.code, &mut known.unlocks),
-                    world.memory,
-                    &known.layout,
-                    &read.goroutine,
-                    &read.stack,
-                );
-                deferred.extend(unlocks.into_iter().map(|unlock| (tasks.len(), unlock)));
-                tasks.push(Task { runtime: index, ..known.task(world.memory, &read, &waiting) });
-            }
-            let stood = self.parked.get(&read.goroutine.id).is_some_and(|before| before.stands_as(&read.goroutine));
-            subjects.push(known.subject(world.memory, read, &waiting, stood));
-            waitings.push(waiting);
+        let Reading { mut tasks, subjects, queues, deferred, at_locks } = known.read(world, &addresses, &self.parked);
+        for task in &mut tasks {
+            task.runtime = index;
         }
-        let parked = subjects.iter().filter(|subject| subject.goroutine.status.is_parked());
-        self.parked = parked.map(|subject| (subject.goroutine.id, subject.goroutine.clone())).collect();
-        let awaited: FxHashSet<ResourceKey> =
-            waitings.iter().flat_map(|waiting| &waiting.waits).map(|wait| wait.resource.clone()).collect();
-        for (place, unlock) in deferred {
-            let root = &mut tasks[place].root;
+        self.parked = vec![None; addresses.len()];
+        for subject in subjects.all.iter().filter(|subject| subject.goroutine.status.is_parked()) {
+            self.parked[subject.place] = Some(subject.goroutine.park());
+        }
+        let awaited: FxHashSet<ResourceKey> = if deferred.is_empty() {
+            FxHashSet::default()
+        } else {
+            tasks.iter().flat_map(|task| task.root.waits()).map(|wait| wait.resource.clone()).collect()
+        };
+        for (place, unlock) in &deferred {
+            let root = &mut tasks[*place].root;
             let own = root.wait.as_ref().map(|wait| &wait.resource);
             if let Some(hold) = unlock.hold(&awaited, own).filter(|hold| !root.holds.contains(hold)) {
                 root.holds.push(hold);
             }
         }
-        count(&tasks, &mut snapshot.coverage);
+        let place = (&known.code, world.memory as &dyn Memory);
+        let held = self.queued.observe(snapshot.taken_at, place, &at_locks, &deferred, &mut tasks);
+        describe::count(&tasks, &mut snapshot.coverage);
         let ids: FxHashMap<u64, PartyId> = tasks.iter().map(|task| (task.address, task.party)).collect();
-        snapshot.resources.extend(channels(&queues, &ids));
+        snapshot.resources.extend(describe::channels(&queues, &ids));
         match known.dead(world.memory, &subjects) {
-            Ok(dead) => close(&mut snapshot.resources, &dead, &subjects, &waitings, &ids),
+            Ok(dead) => describe::close(&mut snapshot.resources, &dead, &subjects.all, &ids),
             Err(why) => snapshot.missing.push(format!("which goroutines can never run again: {why}")),
         }
+        describe::hold(&mut snapshot.resources, held);
         snapshot.runtimes.push(RuntimeInstance {
             address: known.allgs,
             kind: RuntimeKind::Go,
@@ -174,200 +178,106 @@ impl Runtime for Go {
 }
 
 impl Known {
-    fn read(&mut self, world: &World<'_>, address: u64) -> Option<ReadGoroutine> {
+    /// Reads the goroutines whose records are at `addresses`, some thousand at a time; `parked` says in which park each was
+    /// when it was read last.
+    fn read(&mut self, world: &World<'_>, addresses: &[u64], parked: &[Option<Park>]) -> Reading {
+        let mut reading = Reading::default();
+        for (number, some) in addresses.chunks(TOGETHER).enumerate() {
+            self.read_some(world, some, number * TOGETHER, parked, &mut reading);
+        }
+        reading
+    }
+
+    /// The goroutines that are in the list of all from number `first` on.
+    fn read_some(
+        &mut self,
+        world: &World<'_>,
+        addresses: &[u64],
+        first: usize,
+        parked: &[Option<Park>],
+        reading: &mut Reading,
+    ) {
         let memory = world.memory;
-        let goroutine = Goroutine::read(memory, &self.layout, address)?;
-        let thread = threads::of(world, &self.layout, &goroutine);
-        let at = match goroutine.status {
-            Status::Running => {
-                // What it was at when it ran last is past; where its thread is blocked, the kernel knows.
-                thread.and_then(ThreadFacts::stack).map(|(sp, pc)| (sp, pc, true))
-            }
-            Status::CopyStack => None,
-            _ => Some((goroutine.sp, goroutine.pc, false)),
+        let (mut goroutines, mut stacks) = (Vec::new(), Vec::new());
+        let records = |addresses: &[u64], size: u64| -> Vec<_> {
+            addresses.iter().map(|address| *address..address.saturating_add(size)).collect()
         };
-        let stack = at.map(|at| stack::unwind(&mut self.code, memory, &goroutine, at)).unwrap_or_default();
-        Some(ReadGoroutine { goroutine, stack, thread: thread.map(|facts| facts.tid) })
+        memory.scattered(&records(addresses, self.layout.g_size), |place, record| {
+            let goroutine = record.and_then(|record| Goroutine::parse(record, &self.layout, addresses[place]));
+            let Some((goroutine, record)) = goroutine.zip(record) else { return };
+            let thread = threads::of(world, &self.layout, &goroutine);
+            let at = match goroutine.status {
+                // What it was at when it ran last is past; where its thread is blocked, the kernel knows.
+                Status::Running => thread.and_then(ThreadFacts::stack).map(|(sp, pc)| (sp, pc, true)),
+                Status::CopyStack => None,
+                _ => Some((goroutine.sp, goroutine.pc, false)),
+            };
+            stacks.push(at.map_or(0..0, |at| stack::piece(&goroutine, at)));
+            let from = reading.subjects.pointers.len();
+            pointers::of_record(memory, &self.layout, record, &mut reading.subjects.pointers);
+            goroutines.push((
+                first + place,
+                goroutine,
+                at,
+                thread.map(|facts| facts.tid),
+                from..reading.subjects.pointers.len(),
+            ));
+        });
+        let mut tasks = Vec::new();
+        memory.scattered(&stacks, |place, bytes| {
+            let (place, goroutine, at, thread, record) = &goroutines[place];
+            let stack = at.map(|at| stack::unwind(&mut self.code, memory, at, bytes.unwrap_or_default()));
+            let stack = stack.unwrap_or_default();
+            let waiting = self.waiting(memory, goroutine, &stack, &mut reading.queues);
+            let start = self.code.start(goroutine.start_pc);
+            if !start.as_ref().is_some_and(|start| start.system) {
+                let unlocks = holders::of((&mut self.code, &mut self.unlocks), memory, &self.layout, goroutine, &stack);
+                let task = reading.tasks.len();
+                reading.deferred.extend(unlocks.into_iter().map(|unlock| (task, unlock)));
+                let described = self.task(goroutine, &stack, *thread, start, &waiting);
+                queued::keep(&mut reading.at_locks, (task, &described), (*place, || goroutine.park()), &stack);
+                reading.tasks.push(described);
+                tasks.push((task, reading.subjects.all.len()));
+            }
+            let pointers = &mut reading.subjects.pointers;
+            let from = pointers.len();
+            pointers.extend_from_within(record.clone());
+            if goroutine.status.is_parked() && stack.complete {
+                pointers::of(&stack, pointers);
+            }
+            let before = parked.get(*place).and_then(Option::as_ref);
+            reading.subjects.all.push(Subject {
+                place: *place,
+                pointers: from..pointers.len(),
+                waiting,
+                stood: before.is_some_and(|park| *park == goroutine.park()),
+                followed: stack.complete,
+                goroutine: goroutine.clone(),
+            });
+        });
+        // Only what still stands as it did had that stack at that moment.
+        let addresses: Vec<u64> =
+            tasks.iter().map(|(_, subject)| reading.subjects.all[*subject].goroutine.address).collect();
+        memory.scattered(&records(&addresses, self.layout.g_size), |place, record| {
+            let (task, subject) = tasks[place];
+            let goroutine = &reading.subjects.all[subject].goroutine;
+            let now = record.and_then(|record| Goroutine::parse(record, &self.layout, goroutine.address));
+            let at_rest = !matches!(goroutine.status, Status::Running | Status::CopyStack);
+            reading.tasks[task].unstable = at_rest && !now.is_some_and(|now| now.stands_as(goroutine));
+        });
     }
 
-    /// Whether it is one of the runtime's own (runtime/traceback.go, `isSystemGoroutine`).
-    fn is_system(&mut self, goroutine: &Goroutine) -> bool {
-        const NOT: [&str; 3] = ["runtime.main", "runtime.corostart", "runtime.handleAsyncEvent"];
-        let start = self.code.name(goroutine.start_pc);
-        start.is_some_and(|name| name.starts_with("runtime.") && !NOT.contains(&&*name))
-    }
-
-    /// The name of its wait reason; that of its status where it does not wait.
-    fn status(&self, goroutine: &Goroutine) -> &str {
-        let reason = self.layout.reasons.get(usize::from(goroutine.reason));
-        let reason = reason.filter(|reason| goroutine.status.is_parked() && !reason.is_empty());
-        reason.map_or(goroutine.status.word(), String::as_str)
-    }
-
-    fn waiting(&self, memory: &AddressSpace, read: &ReadGoroutine, queues: &mut Queues) -> Waiting {
-        if !read.goroutine.status.is_parked() {
+    fn waiting(&self, memory: &AddressSpace, goroutine: &Goroutine, stack: &Stack<'_>, queues: &mut Queues) -> Waiting {
+        if !goroutine.status.is_parked() {
             return Waiting::default();
         }
-        let reason = self.status(&read.goroutine);
-        waits::read(memory, &self.layout, queues, &read.goroutine, &read.stack, reason)
-    }
-
-    /// What the marking needs of a goroutine; `stood` says that it was in the same park when it was read last.
-    fn subject(&self, memory: &AddressSpace, read: ReadGoroutine, waiting: &Waiting, stood: bool) -> Subject {
-        let ReadGoroutine { goroutine, stack, .. } = read;
-        let parked = goroutine.status.is_parked() && stack.complete;
-        Subject {
-            pointers: if parked { pointers::of(&self.code, memory, &stack) } else { Vec::new() },
-            sudogs: waiting.places.iter().map(|place| place.sudog).collect(),
-            waits_for: waiting.targets.clone().filter(|_| stood && parked),
-            followed: stack.complete,
-            goroutine,
-        }
+        waits::read(memory, &self.layout, queues, goroutine, stack, self.status(goroutine))
     }
 
     /// Who can never run again.
-    fn dead(&mut self, memory: &AddressSpace, subjects: &[Subject]) -> Result<reach::Dead, String> {
+    fn dead(&mut self, memory: &AddressSpace, subjects: &Subjects) -> Result<reach::Dead, String> {
         let allspans = self.allspans.ok_or("the list of the heap's spans was not found")?;
         let places = reach::Places { layout: &self.layout, allgs: self.allgs, allspans };
-        let first = reach::find(memory, &mut self.code, places, subjects)?;
-        if first.all.is_empty() {
-            return Ok(first);
-        }
-        // Once more from the beginning: what only a torn read showed, two do not show alike.
-        let before: FxHashSet<usize> = first.all.into_iter().collect();
-        let mut again = reach::find(memory, &mut self.code, places, subjects)?;
-        again.all.retain(|index| before.contains(index));
-        Ok(again)
-    }
-
-    fn task(&mut self, memory: &AddressSpace, read: &ReadGoroutine, waiting: &Waiting) -> Task {
-        let ReadGoroutine { goroutine, stack, thread } = read;
-        let calls = stack.frames.iter().flat_map(|frame| &frame.site.calls);
-        let mut frames: Vec<Frame> = calls.filter(|call| call.shown).map(|call| call.frame.clone()).collect();
-        frames.reverse();
-        let first = frames.first().map(|frame| Arc::clone(&frame.function));
-        let name = match self.code.name(goroutine.start_pc) {
-            // The main goroutine begins in the runtime, and a call with arguments in a wrapper.
-            Some(start) if !start.starts_with("runtime.") && !start.contains(".gowrap") => start,
-            start => first.or(start).unwrap_or_else(|| "(function not known)".into()),
-        };
-        let mut root = Strand::new(frames);
-        waiting.place(&mut root);
-        let at_rest = !matches!(goroutine.status, Status::Running | Status::CopyStack);
-        let unstable = at_rest && !self.stands(memory, goroutine);
-        let incomplete = match goroutine.status {
-            Status::Running | Status::CopyStack if !stack.complete => {
-                Some("it runs: its stack is in its thread's registers")
-            }
-            _ if !stack.complete => Some("its stack could not be followed to its root"),
-            _ => None,
-        };
-        Task {
-            party: PartyId::Task { runtime: self.allgs, id: goroutine.id },
-            address: goroutine.address,
-            runtime: 0,
-            name,
-            state: state(goroutine.status),
-            status: Some(self.status(goroutine).into()),
-            since: since(goroutine),
-            origin: self.origin(goroutine),
-            root,
-            awaits_known: incomplete.is_none(),
-            imprint: None,
-            incomplete: incomplete.map(Into::into),
-            unstable,
-            thread: *thread,
-        }
-    }
-
-    /// Whether it still stands as it did when it was read: only then the stack is its stack of that moment.
-    fn stands(&self, memory: &AddressSpace, goroutine: &Goroutine) -> bool {
-        let mut bytes = vec![0; self.layout.g_size as usize];
-        memory.read_now(goroutine.address, &mut bytes).is_ok()
-            && Goroutine::parse(&bytes, &self.layout, goroutine.address).is_some_and(|now| now.stands_as(goroutine))
-    }
-
-    fn origin(&mut self, goroutine: &Goroutine) -> Option<Origin> {
-        // The runtime itself starts the main goroutine.
-        let site = self.code.caller(goroutine.creator_pc).filter(|site| code::is_shown(&site.function))?;
-        let party = PartyId::Task { runtime: self.allgs, id: goroutine.creator };
-        Some(Origin { party: (goroutine.creator != 0).then_some(party), site: Some(site) })
-    }
-}
-
-fn state(status: Status) -> TaskState {
-    match status {
-        Status::Running | Status::CopyStack => TaskState::Running,
-        Status::Runnable | Status::Preempted => TaskState::Scheduled,
-        Status::Syscall => TaskState::Blocked,
-        Status::Waiting | Status::Leaked => TaskState::Suspended,
-    }
-}
-
-/// By the runtime's own note, which a collection makes.
-fn since(goroutine: &Goroutine) -> Option<Since> {
-    let noted = matches!(goroutine.status, Status::Waiting | Status::Syscall) && goroutine.since != 0;
-    let waited = waits::now_ns()?.checked_sub(i64::try_from(goroutine.since).ok()?)?;
-    let at_least_s = waited as f64 / 1e9;
-    (noted && waited >= 0).then_some(Since { at_least_s, source: SinceSource::Runtime })
-}
-
-/// The channels that goroutines wait at, with their queues. A channel at which some receive and others send is full and
-/// empty at once only while it is being read.
-fn channels(queues: &Queues, parties: &FxHashMap<u64, PartyId>) -> Vec<Resource> {
-    let entry = |goroutine: &u64| QueueEntry { party: parties.get(goroutine).copied(), wants: None };
-    let resource = |(address, [receivers, senders]): (&u64, &[Vec<u64>; 2])| Resource {
-        queue: receivers.iter().chain(senders).map(entry).collect(),
-        queue_known: receivers.is_empty() || senders.is_empty(),
-        ..Resource::new(ResourceKey { kind: ResourceKind::GoChan, address: *address })
-    };
-    queues.waiters.iter().map(resource).collect()
-}
-
-/// Says of everything that the dead wait for who can reach it.
-fn close(
-    resources: &mut Vec<Resource>,
-    dead: &reach::Dead,
-    subjects: &[Subject],
-    waitings: &[Waiting],
-    parties: &FxHashMap<u64, PartyId>,
-) {
-    let mut places: FxHashMap<ResourceKey, usize> =
-        resources.iter().enumerate().map(|(place, resource)| (resource.key.clone(), place)).collect();
-    // The main goroutine in a select without cases only keeps the program alive: no trouble, and it will never act.
-    let keeps_alive =
-        |subject: &Subject| subject.goroutine.id == MAIN && subject.waits_for.as_ref().is_some_and(Vec::is_empty);
-    for index in &dead.all {
-        let subject = &subjects[*index];
-        if keeps_alive(subject) {
-            continue;
-        }
-        let targets = subject.waits_for.iter().flatten().map(Some).chain(std::iter::repeat(None));
-        for (wait, target) in waitings[*index].waits.iter().zip(targets) {
-            let reachers = target.and_then(|target| dead.reached_by.get(target)).into_iter().flatten();
-            let able = reachers.map(|place| &subjects[*place]).filter(|subject| !keeps_alive(subject));
-            let mut known: Vec<PartyId> =
-                able.filter_map(|subject| parties.get(&subject.goroutine.address).copied()).collect();
-            known.sort_unstable();
-            known.dedup();
-            let place = *places.entry(wait.resource.clone()).or_insert_with(|| {
-                resources.push(Resource::new(wait.resource.clone()));
-                resources.len() - 1
-            });
-            resources[place].reachable_by = Some(known);
-        }
-    }
-}
-
-fn count(tasks: &[Task], coverage: &mut Coverage) {
-    for task in tasks {
-        coverage.seen += 1;
-        if task.unstable {
-            coverage.unstable += 1;
-        } else if task.is_opaque() {
-            coverage.unknown += 1;
-        } else {
-            coverage.decoded += 1;
-        }
+        reach::find(memory, &mut self.code, places, subjects)
     }
 }

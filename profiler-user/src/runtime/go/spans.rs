@@ -89,6 +89,17 @@ impl Spans {
         (index < span.objects).then_some(Object { span: place, index })
     }
 
+    /// The spans that were there with the same objects in an earlier read: their place now and then.
+    pub(super) fn in_both<'s>(&'s self, before: &'s Self) -> impl Iterator<Item = (usize, usize)> + 's {
+        let kind = |span: &Span| (span.range.clone(), span.object_size, span.objects, span.large, span.no_pointers);
+        let mut rest = before.all.iter().enumerate().peekable();
+        self.all.iter().enumerate().filter_map(move |(now, span)| {
+            while rest.next_if(|(_, old)| old.range.start < span.range.start).is_some() {}
+            let (was, old) = *rest.peek()?;
+            (kind(old) == kind(span)).then_some((now, was))
+        })
+    }
+
     /// The number of an object among all.
     pub(super) fn number(&self, object: Object) -> usize {
         self.all[object.span].first_object + object.index as usize
@@ -151,8 +162,9 @@ pub(super) fn read(memory: &dyn Memory, layout: &Layout, slice: u64) -> Option<V
     let (first, length) = (memory.read_u64(slice).ok()?, memory.read_u64(slice.checked_add(8)?).ok()?);
     let list = read_vec(memory, first, length.checked_mul(8)?, MOST * 8).ok()?;
     let (mut spans, mut total) = (Vec::new(), 0_u64);
+    let mut record = vec![0; layout.mspan_size.min(1 << 12) as usize];
     for word in list.as_chunks::<8>().0 {
-        let record = read_vec(memory, u64::from_le_bytes(*word), layout.mspan_size, 1 << 12).ok()?;
+        memory.read(u64::from_le_bytes(*word), &mut record).ok()?;
         let span = parse(&record, layout);
         total = total.saturating_add(span.as_ref().map_or(0, |span| span.range.end - span.range.start));
         if total > LARGEST_HEAP {
@@ -164,8 +176,9 @@ pub(super) fn read(memory: &dyn Memory, layout: &Layout, slice: u64) -> Option<V
 }
 
 fn parse(record: &[u8], layout: &Layout) -> Option<Span> {
-    /// The largest span that is believed.
+    /// The largest span that is believed, of one object and of several.
     const LARGEST: u64 = 1 << 40;
+    const LARGEST_OF_SEVERAL: u64 = 1 << 20;
     let byte = |at: u64| record.get(usize::try_from(at).ok()?).copied();
     if byte(layout.mspan_state)? != IN_USE {
         return None;
@@ -176,13 +189,16 @@ fn parse(record: &[u8], layout: &Layout) -> Option<Span> {
     let object_size = u64_at(record, layout.mspan_element_size)?;
     let objects = u64::from(byte(layout.mspan_elements)?) | u64::from(byte(layout.mspan_elements + 1)?) << 8;
     let class = byte(layout.mspan_class)?;
-    let fits = object_size >= 8 && objects.checked_mul(object_size).is_some_and(|used| used <= size);
+    let large = class >> 1 == 0;
+    let fits = object_size >= 8
+        && (large || size <= LARGEST_OF_SEVERAL)
+        && objects.checked_mul(object_size).is_some_and(|used| used <= size);
     (fits && start.is_multiple_of(PAGE)).then_some(Span {
         range: start..end,
         object_size,
         objects,
         no_pointers: class & 1 == 1,
-        large: class >> 1 == 0,
+        large,
         large_type: u64_at(record, layout.mspan_large_type)?,
         specials: u64_at(record, layout.mspan_specials)?,
         first_object: 0,

@@ -1,9 +1,9 @@
 //! Unwinding a goroutine's stack by the frame sizes that the program's own tables give.
 
-use std::sync::Arc;
+use std::{ops::Range, rc::Rc};
 
 use super::{
-    bytes::{read_vec, u64_at},
+    bytes::u64_at,
     code::{Code, Site},
     goroutine::Goroutine,
 };
@@ -21,8 +21,9 @@ pub(super) struct StackFrame {
     pub(super) sp: u64,
     /// One past the return address: the caller's stack pointer.
     pub(super) end: u64,
+    /// Program counter: for all but the innermost a return address.
     pub(super) pc: u64,
-    pub(super) site: Arc<Site>,
+    pub(super) site: Rc<Site>,
 }
 
 impl StackFrame {
@@ -35,27 +36,34 @@ impl StackFrame {
 
 /// A goroutine's stack.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Stack {
+pub(super) struct Stack<'b> {
     /// Innermost first.
     pub(super) frames: Vec<StackFrame>,
     /// Whether the outermost frame is among them.
     pub(super) complete: bool,
     /// The bytes from the stack pointer on.
-    pub(super) bytes: Vec<u8>,
+    pub(super) bytes: &'b [u8],
     /// Address of the first of them.
     pub(super) start: u64,
 }
 
-impl Stack {
+impl Stack<'_> {
     /// The word at an address of the stack.
     pub(super) fn word(&self, address: u64) -> Option<u64> {
-        u64_at(&self.bytes, address.checked_sub(self.start)?)
+        u64_at(self.bytes, address.checked_sub(self.start)?)
     }
 
     /// The words of the frames of functions that `wanted` accepts, innermost first.
     pub(super) fn words_of<'s>(&'s self, wanted: impl Fn(&str) -> bool + 's) -> impl Iterator<Item = u64> + 's {
         let frames = self.frames.iter().filter(move |frame| wanted(&frame.site.name));
         frames.flat_map(|frame| (frame.sp..frame.end).step_by(8)).filter_map(|address| self.word(address))
+    }
+
+    /// The place of the innermost frame that is neither package sync's nor the runtime's.
+    pub(super) fn own_frame(&self) -> usize {
+        const OTHERS: [&str; 3] = ["sync.", "internal/sync.", "runtime."];
+        let own = |frame: &StackFrame| !OTHERS.iter().any(|package| frame.site.name.starts_with(package));
+        self.frames.iter().position(own).unwrap_or(self.frames.len())
     }
 
     /// Whether a source function of that name is on it.
@@ -65,31 +73,32 @@ impl Stack {
     }
 }
 
-/// Unwinds from `sp` and `pc` of `goroutine`. `exact` says that `pc` is of an instruction that has yet to run.
-pub(super) fn unwind(
-    code: &mut Code,
-    memory: &dyn Memory,
-    goroutine: &Goroutine,
-    (sp, pc, exact): (u64, u64, bool),
-) -> Stack {
-    let mut stack = Stack { start: sp, ..Stack::default() };
-    if !goroutine.stack.contains(&sp) || !sp.is_multiple_of(8) {
-        return stack;
-    }
-    let Ok(bytes) = read_vec(memory, sp, goroutine.stack.end - sp, LARGEST_STACK) else { return stack };
-    stack.bytes = bytes;
-    let (mut sp, mut pc, mut exact) = (sp, pc, exact);
-    while stack.frames.len() < MOST_FRAMES {
+/// Where a goroutine's stack is to be followed from: stack pointer, program counter, and whether that is of an instruction
+/// that has yet to run.
+pub(super) type Point = (u64, u64, bool);
+
+/// The piece of memory that a stack which is followed from `at` takes; empty where there is none.
+pub(super) fn piece(goroutine: &Goroutine, (sp, ..): Point) -> Range<u64> {
+    let fits = goroutine.stack.contains(&sp) && sp.is_multiple_of(8) && goroutine.stack.end - sp <= LARGEST_STACK;
+    if fits { sp..goroutine.stack.end } else { sp..sp }
+}
+
+/// Follows a stack whose bytes from the stack pointer on are `bytes`.
+pub(super) fn unwind<'b>(code: &mut Code, memory: &dyn Memory, at: Point, bytes: &'b [u8]) -> Stack<'b> {
+    let (mut sp, mut pc, mut exact) = at;
+    let mut stack = Stack { start: sp, bytes, ..Stack::default() };
+    while !bytes.is_empty() && stack.frames.len() < MOST_FRAMES {
         let Some(site) = code.site(memory, pc, exact) else { break };
         let Some(size) = site.frame_size else { break };
         let Some(end) = sp.checked_add(size).and_then(|end| end.checked_add(8)) else { break };
-        stack.frames.push(StackFrame { sp, end, pc, site: Arc::clone(&site) });
-        if site.top {
+        let (top, injected) = (site.top, site.injected);
+        stack.frames.push(StackFrame { sp, end, pc, site });
+        if top {
             stack.complete = true;
             break;
         }
         let Some(caller) = stack.word(end - 8) else { break };
-        (sp, pc, exact) = (end, caller, site.injected);
+        (sp, pc, exact) = (end, caller, injected);
     }
     stack
 }

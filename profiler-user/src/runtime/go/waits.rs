@@ -63,7 +63,7 @@ pub(super) fn read(
     layout: &Layout,
     queues: &mut Queues,
     goroutine: &Goroutine,
-    stack: &Stack,
+    stack: &Stack<'_>,
     reason: &str,
 ) -> Waiting {
     // A goroutine of testing/synctest waits for the same things under names that say so.
@@ -135,7 +135,7 @@ fn channel(memory: &dyn Memory, layout: &Layout, queues: &mut Queues, place: Pla
 }
 
 /// The primitive that the innermost function of package sync is a method of.
-fn at_semaphore(stack: &Stack, semaphore: u64) -> Wait {
+fn at_semaphore(stack: &Stack<'_>, semaphore: u64) -> Wait {
     let mut calls = stack.frames.iter().flat_map(|frame| &frame.site.calls);
     let found = calls.find_map(|call| PRIMITIVES.iter().find(|(function, ..)| *function == &*call.frame.function));
     let (kind, offset) = match found {

@@ -1,0 +1,62 @@
+//! Resources that record no owner: who can reach them, and who was found to hold them by what the code does.
+
+use std::sync::Arc;
+
+use super::build::*;
+use crate::model::{Certainty, FindingKind, Resource, ResourceKey, ResourceKind, Snapshot, Task, WaitMode};
+
+fn go_mutex(address: u64) -> ResourceKey {
+    key(ResourceKind::GoMutex, address)
+}
+
+/// Two goroutines that lock in opposite order; `found` says whether the locks' holders are taken to be all.
+fn opposite(found: bool) -> Snapshot {
+    let resource = |address| Resource { permits: found.then_some(1), ..Resource::new(go_mutex(address)) };
+    process(
+        vec![
+            task(7, strand(acquire(go_mutex(0x10), 1), vec![guard(go_mutex(0x20))])),
+            task(9, strand(acquire(go_mutex(0x20), 1), vec![guard(go_mutex(0x10))])),
+        ],
+        vec![resource(0x10), resource(0x20)],
+    )
+}
+
+/// A goroutine that waits for what nobody can reach.
+fn leaked(id: u64, name: &str) -> (Task, Resource) {
+    let channel = key(ResourceKind::GoChan, id * 0x10);
+    let task = Task { name: Arc::from(name), ..task(id, strand(wait(channel.clone(), WaitMode::Receive), vec![])) };
+    (task, Resource { reachable_by: Some(vec![party(id)]), ..Resource::new(channel) })
+}
+
+#[test]
+fn a_cycle_of_locks_without_owners_is_likely_and_says_why() {
+    let found = only(&opposite(true));
+    assert_eq!((found.kind, found.certainty), (FindingKind::Deadlock, Certainty::Likely));
+    assert_eq!(found.unknowns.len(), 2, "{found:#?}");
+    assert_eq!(findings(&opposite(false)), []);
+}
+
+#[test]
+fn behind_a_lock_without_owner_whose_holder_moves_nobody_is_stuck() {
+    let mut snapshot = opposite(true);
+    snapshot.tasks[1] = task(9, strand(timer(500), vec![guard(go_mutex(0x10))]));
+    assert_eq!(findings(&snapshot), []);
+}
+
+#[test]
+fn equal_leaks_are_one_finding_that_keeps_its_name() {
+    let snapshot = |ids: &[u64]| {
+        let (mut tasks, mut resources): (Vec<_>, Vec<_>) = ids.iter().map(|id| leaked(*id, "main.serve")).unzip();
+        let (other, channel) = leaked(99, "main.other");
+        tasks.push(other);
+        resources.push(channel);
+        process(tasks, resources)
+    };
+    let found = findings(&snapshot(&[1, 2, 3]));
+    assert_eq!(found.len(), 2, "{found:#?}");
+    let many = found.iter().find(|finding| finding.tasks.len() == 3).expect("the three in one");
+    assert_eq!((many.kind, many.certainty), (FindingKind::Orphaned, Certainty::Proved));
+    assert!(many.summary.starts_with("3 tasks are stuck alike: task 1 (main.serve)"), "{}", many.summary);
+    let later = findings(&snapshot(&[2, 3, 4, 5]));
+    assert!(later.iter().any(|finding| finding.id == many.id && finding.tasks.len() == 4), "{later:#?}");
+}

@@ -1,0 +1,177 @@
+//! From what was read of goroutines to the model: tasks, with what they wait for and who can reach that.
+
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use super::{
+    code::{self, Start},
+    goroutine::{Goroutine, Status},
+    queue::Queues,
+    reach::{self, Subject},
+    read::Known,
+    stack::Stack,
+    waits::{self, Waiting},
+};
+use crate::model::{
+    Coverage, Frame, Origin, PartyId, QueueEntry, Resource, ResourceKey, ResourceKind, Since, SinceSource, Strand,
+    Task, TaskState,
+};
+
+/// The id of the main goroutine.
+const MAIN: u64 = 1;
+
+impl Known {
+    /// The name of its wait reason; that of its status where it does not wait.
+    pub(super) fn status(&self, goroutine: &Goroutine) -> &str {
+        let reason = self.layout.reasons.get(usize::from(goroutine.reason));
+        let reason = reason.filter(|reason| goroutine.status.is_parked() && !reason.is_empty());
+        reason.map_or(goroutine.status.word(), String::as_str)
+    }
+
+    /// A task for the goroutine.
+    pub(super) fn task(
+        &mut self,
+        goroutine: &Goroutine,
+        stack: &Stack<'_>,
+        thread: Option<i32>,
+        start: Option<Start>,
+        waiting: &Waiting,
+    ) -> Task {
+        let calls = stack.frames.iter().rev().flat_map(|frame| frame.site.calls.iter().rev());
+        let frames: Vec<Frame> = calls.filter(|call| call.shown).map(|call| call.frame.clone()).collect();
+        let first = frames.first().map(|frame| Arc::clone(&frame.function));
+        let name = match start.map(|start| start.name) {
+            // The main goroutine begins in the runtime, and a call with arguments in a wrapper.
+            Some(start) if !start.starts_with("runtime.") && !start.contains(".gowrap") => start,
+            start => first.or(start).unwrap_or_else(|| "(function not known)".into()),
+        };
+        let mut root = Strand::new(frames);
+        waiting.place(&mut root);
+        let word = (goroutine.status, if goroutine.status.is_parked() { goroutine.reason } else { 0 });
+        if !self.words.contains_key(&word) {
+            let status = self.status(goroutine).into();
+            self.words.insert(word, status);
+        }
+        let status = self.words.get(&word).cloned();
+        let incomplete = match goroutine.status {
+            Status::Running | Status::CopyStack if !stack.complete => {
+                Some("it runs: its stack is in its thread's registers")
+            }
+            _ if !stack.complete => Some("its stack could not be followed to its root"),
+            _ => None,
+        };
+        Task {
+            party: PartyId::Task { runtime: self.allgs, id: goroutine.id },
+            address: goroutine.address,
+            runtime: 0,
+            name,
+            state: state(goroutine.status),
+            status,
+            since: since(goroutine),
+            origin: self.origin(goroutine),
+            root,
+            awaits_known: incomplete.is_none(),
+            imprint: None,
+            incomplete: incomplete.map(Into::into),
+            unstable: false,
+            thread,
+        }
+    }
+
+    fn origin(&mut self, goroutine: &Goroutine) -> Option<Origin> {
+        // The runtime itself starts the main goroutine.
+        let site = self.code.caller(goroutine.creator_pc).filter(|site| code::is_shown(&site.function))?;
+        let party = PartyId::Task { runtime: self.allgs, id: goroutine.creator };
+        Some(Origin { party: (goroutine.creator != 0).then_some(party), site: Some(site) })
+    }
+}
+
+fn state(status: Status) -> TaskState {
+    match status {
+        Status::Running | Status::CopyStack => TaskState::Running,
+        Status::Runnable | Status::Preempted => TaskState::Scheduled,
+        Status::Syscall => TaskState::Blocked,
+        Status::Waiting | Status::Leaked => TaskState::Suspended,
+    }
+}
+
+/// By the runtime's own note, which a collection makes.
+fn since(goroutine: &Goroutine) -> Option<Since> {
+    let noted = matches!(goroutine.status, Status::Waiting | Status::Syscall) && goroutine.since != 0;
+    let waited = waits::now_ns()?.checked_sub(i64::try_from(goroutine.since).ok()?)?;
+    let at_least_s = waited as f64 / 1e9;
+    (noted && waited >= 0).then_some(Since { at_least_s, source: SinceSource::Runtime })
+}
+
+/// The channels that goroutines wait at, with their queues. A channel at which some receive and others send is full and
+/// empty at once only while it is being read.
+pub(super) fn channels(queues: &Queues, parties: &FxHashMap<u64, PartyId>) -> Vec<Resource> {
+    let entry = |goroutine: &u64| QueueEntry { party: parties.get(goroutine).copied(), wants: None };
+    let resource = |address: u64, [receivers, senders]: [&[u64]; 2]| Resource {
+        queue: receivers.iter().chain(senders).map(entry).collect(),
+        queue_known: receivers.is_empty() || senders.is_empty(),
+        ..Resource::new(ResourceKey { kind: ResourceKind::GoChan, address })
+    };
+    let several = queues.waiters.iter();
+    let several = several.map(|(address, [receivers, senders])| resource(*address, [receivers, senders]));
+    let alone = queues.alone.iter().filter(|(address, _)| !queues.waiters.contains_key(address));
+    several.chain(alone.map(|(address, waiter)| resource(*address, [&[*waiter], &[]]))).collect()
+}
+
+/// Says of everything that the dead wait for who can reach it.
+pub(super) fn close(
+    resources: &mut Vec<Resource>,
+    dead: &reach::Dead,
+    subjects: &[Subject],
+    parties: &FxHashMap<u64, PartyId>,
+) {
+    let mut places: FxHashMap<ResourceKey, usize> =
+        resources.iter().enumerate().map(|(place, resource)| (resource.key.clone(), place)).collect();
+    // The main goroutine in a select without cases only keeps the program alive: no trouble, and it will never act.
+    let keeps_alive =
+        |subject: &Subject| subject.goroutine.id == MAIN && subject.waits_for().is_some_and(<[u64]>::is_empty);
+    for index in &dead.all {
+        let subject = &subjects[*index];
+        if keeps_alive(subject) {
+            continue;
+        }
+        let targets = subject.waits_for().into_iter().flatten().map(Some).chain(std::iter::repeat(None));
+        for (wait, target) in subject.waiting.waits.iter().zip(targets) {
+            let reachers = target.and_then(|target| dead.reached_by.get(target)).into_iter().flatten();
+            let able = reachers.map(|place| &subjects[*place]).filter(|subject| !keeps_alive(subject));
+            let mut known: Vec<PartyId> =
+                able.filter_map(|subject| parties.get(&subject.goroutine.address).copied()).collect();
+            known.sort_unstable();
+            known.dedup();
+            let place = *places.entry(wait.resource.clone()).or_insert_with(|| {
+                resources.push(Resource::new(wait.resource.clone()));
+                resources.len() - 1
+            });
+            resources[place].reachable_by = Some(known);
+        }
+    }
+}
+
+/// Says of locks that one who has all of it was found.
+pub(super) fn hold(resources: &mut Vec<Resource>, held: Vec<ResourceKey>) {
+    for key in held {
+        match resources.iter_mut().find(|resource| resource.key == key) {
+            Some(known) => known.permits = Some(1),
+            None => resources.push(Resource { permits: Some(1), ..Resource::new(key) }),
+        }
+    }
+}
+
+pub(super) fn count(tasks: &[Task], coverage: &mut Coverage) {
+    for task in tasks {
+        coverage.seen += 1;
+        if task.unstable {
+            coverage.unstable += 1;
+        } else if task.is_opaque() {
+            coverage.unknown += 1;
+        } else {
+            coverage.decoded += 1;
+        }
+    }
+}
