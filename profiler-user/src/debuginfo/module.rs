@@ -187,11 +187,15 @@ impl Module {
 
     /// What the file has at an absolute address, before relocation; `None` where the file does not cover all of it.
     pub fn file_bytes(&self, address: u64, length: usize) -> Option<&[u8]> {
+        self.file_bytes_from(address)?.get(..length)
+    }
+
+    /// What the file has from an absolute address on to the end of its segment, before relocation; `None` where it has nothing.
+    pub fn file_bytes_from(&self, address: u64) -> Option<&[u8]> {
         let inside = self.to_file(address);
         let segment = self.elf.segments.iter().find(|segment| segment.memory.contains(&inside))?;
         let start = segment.file.start.checked_add(usize::try_from(inside - segment.memory.start).ok()?)?;
-        let end = start.checked_add(length).filter(|end| *end <= segment.file.end)?;
-        self.elf.bytes.get(start..end)
+        self.elf.bytes.get(start..segment.file.end)
     }
 
     /// Absolute ranges of the loaded segments that the program may write.

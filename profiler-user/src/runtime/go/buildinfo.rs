@@ -20,18 +20,11 @@ pub(super) fn version(module: &Module) -> Option<String> {
     // Without its section the block still is in the data, at an address that 16 divides.
     let block = section.or_else(|| {
         module.writable_ranges().into_iter().find_map(|range| {
-            let data = file_part(module, range.start, range.end)?;
+            let data = module.file_bytes_from(range.start)?;
             memmem::find_iter(data, MAGIC).find(|at| at % 16 == 0).map(|at| data[at..].to_vec())
         })
     })?;
     parse(&block)
-}
-
-/// What the file has of a range, which may be more than the file backs.
-fn file_part(module: &Module, start: u64, end: u64) -> Option<&[u8]> {
-    let length = usize::try_from(end.checked_sub(start)?).ok()?;
-    // The longest part that the file has, to within a page.
-    (0..=length / 4096).find_map(|pages| module.file_bytes(start, length - pages * 4096))
 }
 
 fn parse(block: &[u8]) -> Option<String> {
