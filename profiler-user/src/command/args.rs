@@ -109,6 +109,10 @@ pub struct Capture {
     /// The file to write; it must not exist yet.
     #[arg(short, long, value_name = "FILE")]
     pub output: std::path::PathBuf,
+
+    /// Stop the process for both reads, some milliseconds each. Locks between threads then support no verdict.
+    #[arg(long)]
+    pub freeze: bool,
 }
 
 /// `gordian tasks`.
@@ -265,6 +269,11 @@ pub struct Watch {
     /// Detach the probes inside the runtime when they cost the target more than this share of its CPU time [default: 1].
     #[arg(long, value_name = "PERCENT", value_parser = percent)]
     pub max_overhead: Option<f64>,
+
+    /// Stop the process for each read, some milliseconds, and say for how long: nothing moves while it is read. Its waiting
+    /// system calls are interrupted, so locks between threads support no verdict.
+    #[arg(long)]
+    pub freeze: bool,
 
     /// A worker that blocks this long inside one poll is a `blocked-worker` [default: 0.1].
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]

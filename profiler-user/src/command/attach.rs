@@ -18,6 +18,8 @@ pub(super) struct Attach {
     pub(super) max_overhead: Option<f64>,
     /// From when on a duration is worth a finding.
     pub(super) thresholds: Thresholds,
+    /// Stop the target for each read.
+    pub(super) freeze: bool,
     /// Where debuginfo may be.
     pub(super) places: Places,
 }
@@ -33,6 +35,7 @@ impl Attach {
             trace_waits: false,
             max_overhead: watch.max_overhead,
             thresholds: watch.thresholds(),
+            freeze: watch.freeze,
             places: watch.debuginfo.places()?,
         })
     }
@@ -44,6 +47,7 @@ impl Attach {
             trace_waits: self.trace_waits,
             max_overhead: self.max_overhead.map_or(usual.max_overhead, |percent| percent / 100.0),
             thresholds: self.thresholds,
+            freeze: self.freeze,
             places: self.places.clone(),
             ..usual
         }
@@ -56,6 +60,6 @@ pub(super) fn session(typed: &str, attach: &Attach) -> anyhow::Result<Session> {
 }
 
 /// One look at what `typed` names.
-pub(super) fn once(typed: &str, places: Places) -> anyhow::Result<View> {
-    Ok(Session::look_once(target::place(typed)?, places)?)
+pub(super) fn once(typed: &str, attach: &Attach) -> anyhow::Result<View> {
+    Ok(Session::look_once(target::place(typed)?, attach.options())?)
 }

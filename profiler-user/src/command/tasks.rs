@@ -58,10 +58,10 @@ pub(super) fn run(tasks: &Tasks, runtime: &Handle, output: Output) -> anyhow::Re
 
 /// One snapshot where that is enough; a session where the question is about time or findings.
 fn look(tasks: &Tasks, runtime: &Handle, output: Output) -> anyhow::Result<Arc<View>> {
-    if tasks.older_than.is_none() && !tasks.stuck {
-        return attach::once(&tasks.target, tasks.watch.debuginfo.places()?).map(Arc::new);
-    }
     let attach = Attach::new(&tasks.watch)?;
+    if tasks.older_than.is_none() && !tasks.stuck {
+        return attach::once(&tasks.target, &attach).map(Arc::new);
+    }
     let duration = tasks.older_than.unwrap_or(Duration::ZERO);
     if duration > Duration::from_secs(1) {
         output.note(&format!("watching {} s to see which tasks stay as they are", duration.as_secs_f64()));

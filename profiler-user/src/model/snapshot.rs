@@ -1,6 +1,9 @@
 //! A process at one moment.
 
-use std::{path::PathBuf, time::Instant};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use super::{LostCounts, Resource, Task, Thread};
 
@@ -90,6 +93,8 @@ pub struct Snapshot {
     pub missing: Vec<String>,
     /// Events lost since attach.
     pub lost: LostCounts,
+    /// How long the process was stopped for this read; `None`: it ran.
+    pub stopped_for: Option<Duration>,
 }
 
 impl Snapshot {
@@ -106,6 +111,7 @@ impl Snapshot {
             inlined_frames: true,
             missing: Vec::new(),
             lost: LostCounts::default(),
+            stopped_for: None,
         }
     }
 

@@ -21,7 +21,6 @@ use super::{
 };
 use crate::{
     analysis::{self, Trends},
-    debuginfo::Places,
     model::{BlockedPoll, Finding, Snapshot},
     probe::Event,
     target::Place,
@@ -80,8 +79,8 @@ impl Session {
     }
 
     /// One view of the process at `place`, taken now: tasks, without findings that need a second look.
-    pub fn look_once(place: impl Into<Place>, places: Places) -> Result<View, AttachError> {
-        let options = Options { probes: false, places, ..Options::default() };
+    pub fn look_once(place: impl Into<Place>, options: Options) -> Result<View, AttachError> {
+        let options = Options { probes: false, ..options };
         Observer::open(&place.into(), options, None).map(|(_, view)| view)
     }
 }
@@ -123,6 +122,9 @@ impl Observer {
         events: Option<mpsc::SyncSender<Message>>,
     ) -> Result<(Self, View), AttachError> {
         let mut inspector = Inspector::open(place, &options.places)?;
+        if options.freeze {
+            inspector.freeze_reads();
+        }
         let mut history = History::default();
         // A process that was kept has its registers with it, and no kernel to ask.
         let pid = match place {

@@ -15,8 +15,8 @@ use crate::{
     probe::Sample,
     runtime::{self, Runtime, ThreadContext, ThreadRegisters, World},
     target::{
-        self, AddressSpace, Memory, ModuleFile, Place, Process, Recorder, Root, Subject, SyscallState, TargetError,
-        ThreadFacts, UserRegisters,
+        self, AddressSpace, Frozen, Memory, ModuleFile, Place, Process, Recorder, Root, Subject, SyscallState,
+        TargetError, ThreadFacts, UserRegisters,
     },
 };
 
@@ -31,6 +31,8 @@ pub(super) struct Inspector {
     stacks: Stacks,
     unwinder: RegisterUnwinder,
     missing: Vec<String>,
+    /// Whether the process is stopped for each read.
+    freezes: bool,
 }
 
 impl Inspector {
@@ -84,7 +86,20 @@ impl Inspector {
         }
         let (stacks, unwinder) = (Stacks::new(&modules), RegisterUnwinder::new(&modules));
         let opened = Instant::now();
-        Ok(Self { subject: process, opened, files, modules, runtimes, stacks, unwinder, missing })
+        Ok(Self { subject: process, opened, files, modules, runtimes, stacks, unwinder, missing, freezes: false })
+    }
+
+    /// From now on stops the process for each read, if it runs.
+    pub(super) fn freeze_reads(&mut self) {
+        self.freezes = true;
+    }
+
+    /// Stops the process until what this returns is dropped; `None` where it does not run.
+    pub(super) fn freeze(&self) -> Result<Option<Frozen>, TargetError> {
+        match &self.subject {
+            Subject::Live(process) => process.freeze().map(Some),
+            Subject::Stored(_) => Ok(None),
+        }
     }
 
     /// Whether the process still runs the program that was opened.
@@ -158,6 +173,7 @@ impl Inspector {
             Subject::Live(_) => Instant::now(),
             Subject::Stored(stored) => self.opened + stored.now(),
         };
+        let frozen = if self.freezes { self.freeze()? } else { None };
         snapshot.missing.clone_from(&self.missing);
         snapshot.inlined_frames = self.modules.first().is_some_and(Module::has_lines);
         let memory = self.memory()?;
@@ -192,6 +208,7 @@ impl Inspector {
         for runtime in &mut self.runtimes {
             runtime.read(&world, &mut snapshot);
         }
+        snapshot.stopped_for = frozen.map(Frozen::release);
         self.subject.check()?;
         if let Subject::Stored(stored) = &self.subject {
             stored.advance();

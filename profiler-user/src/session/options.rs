@@ -17,6 +17,8 @@ pub struct Options {
     pub interval: Duration,
     /// Share of one CPU that snapshots may take: a long snapshot is followed by a longer pause.
     pub snapshot_share: f64,
+    /// Stop the target for each snapshot, so that nothing moves while it is read.
+    pub freeze: bool,
     /// What the kernel programs log: 0 nothing, 1 errors … 4 debugging.
     pub kernel_log_level: u8,
     /// When something counts as wrong.
@@ -33,6 +35,7 @@ impl Default for Options {
             max_overhead: 0.01,
             interval: Duration::from_millis(250),
             snapshot_share: 0.2,
+            freeze: false,
             kernel_log_level: 0,
             thresholds: Thresholds::default(),
             places: Places::default(),

@@ -25,6 +25,14 @@ pub enum TargetError {
     /// It replaced its program while it was read.
     #[error("process {0} called exec while it was being read: attach again to see the new program")]
     Execed(i32),
+    /// It was to be stopped for a read, and was not.
+    #[error("process {pid} could not be stopped for the read: {cause} Without --freeze it is read as it runs")]
+    NotStopped {
+        /// The process.
+        pid: i32,
+        /// Why.
+        cause: String,
+    },
     /// A capture or core file that cannot be read, or could not be written.
     #[error("{}: {cause}", path.display())]
     Unusable {

@@ -5,6 +5,7 @@ mod capture;
 mod core_file;
 mod error;
 mod files;
+mod freeze;
 mod image;
 mod mappings;
 mod memory;
@@ -19,6 +20,7 @@ mod threads;
 
 pub use error::TargetError;
 pub use files::{ModuleFile, Root, read_file};
+pub use freeze::Frozen;
 pub use mappings::{Mapping, Mappings};
 pub use memory::{Memory, MemoryError};
 pub use process::Process;

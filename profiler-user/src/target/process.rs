@@ -10,8 +10,8 @@ use std::{
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{
-    AddressSpace, Mappings, ModuleFile, Root, TargetError, ThreadFacts, files, residency::PageMap, space::Touched,
-    threads,
+    AddressSpace, Frozen, Mappings, ModuleFile, Root, TargetError, ThreadFacts, files, residency::PageMap,
+    space::Touched, threads,
 };
 
 /// What changes when a process calls exec: its stack and its program's place.
@@ -72,6 +72,11 @@ impl Process {
             Ok(_) => Err(TargetError::Execed(self.pid)),
             Err(_) => Err(TargetError::Exited(self.pid)),
         }
+    }
+
+    /// Stops it until what this returns is dropped; see [`Frozen`] for what that does to it.
+    pub fn freeze(&self) -> Result<Frozen, TargetError> {
+        Frozen::stop(self.pid)
     }
 
     /// Its mappings now.

@@ -24,6 +24,7 @@ pub struct Document<'a> {
     lost_by: LostJson,
     probes: ProbesJson,
     ended: Option<&'a str>,
+    stopped_ms: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     findings: Option<Vec<FindingJson<'a>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -87,6 +88,7 @@ impl<'a> Document<'a> {
             lost_by: lost(snapshot.lost),
             probes: ProbesJson { switch: probe(&view.switch_probe), waits: probe(&view.wait_probe) },
             ended: view.ended.as_deref(),
+            stopped_ms: snapshot.stopped_for.map(|stopped| stopped.as_secs_f64() * 1e3),
             findings: None,
             tasks: None,
             groups: None,

@@ -16,6 +16,9 @@ pub fn captured(page: &mut Page, capture: &Capture, pid: i32, file: &Path) {
     let took_s = capture.took.as_secs_f64();
     let name = file.display().to_string();
     page.line(format_args!("{tasks} of process {pid} kept in {name}: {size} in {took_s:.1} s"));
+    if let Some(stopped) = capture.stopped {
+        page.line(format_args!("the process was stopped for {:.1} ms at a time", stopped.as_secs_f64() * 1e3));
+    }
     page.line("it holds data of the process, and its program's file is needed to read it");
     // What has a slash in it is taken for a file whatever its name.
     let at = if name.contains('/') { "" } else { "./" };

@@ -116,6 +116,9 @@ pub fn threads(page: &mut Page, snapshot: &Snapshot) {
 pub fn unread(page: &mut Page, view: &View) {
     let snapshot = &*view.snapshot;
     let coverage = snapshot.coverage;
+    if let Some(stopped) = snapshot.stopped_for {
+        page.line(format_args!("the process was stopped for {:.1} ms while it was read", stopped.as_secs_f64() * 1e3));
+    }
     if coverage.unknown > 0 {
         let share = coverage.unknown as f64 / coverage.seen.max(1) as f64 * 100.0;
         let told = format!("{} of {} not read whole ({share:.1}%)", coverage.unknown, count(coverage.seen, "task"));
