@@ -3,6 +3,7 @@
 mod bench;
 mod demo;
 mod ebpf;
+mod fuzz;
 mod go;
 mod programs;
 mod soak;
@@ -27,6 +28,8 @@ enum Task {
     Ebpf(ebpf::Arguments),
     /// Measure what gordian costs a service under load; writes docs/benchmarks.md
     Bench(bench::Arguments),
+    /// Feed what gordian parses with damaged input, for a bounded time
+    Fuzz(fuzz::Arguments),
     /// Tables and measurements for Go
     #[command(subcommand)]
     Go(go::Arguments),
@@ -40,6 +43,7 @@ fn main() -> anyhow::Result<()> {
         Task::Test(arguments) => test::run(&arguments),
         Task::Ebpf(arguments) => ebpf::run(&arguments),
         Task::Bench(arguments) => bench::run(&arguments),
+        Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::Go(arguments) => go::run(&arguments),
         Task::Soak(arguments) => soak::run(&arguments),
     }
