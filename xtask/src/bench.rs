@@ -3,6 +3,7 @@
 mod analysis;
 mod measure;
 mod report;
+mod snapshot;
 mod stats;
 
 use std::time::Duration;
@@ -71,7 +72,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         ));
     }
 
-    let page = report::page(&all, &first, arguments) + &analysis::section()?;
+    let page = report::page(&all, &first, arguments) + &snapshot::section(&gordian, &fixtures)? + &analysis::section()?;
     println!("{page}");
     if !arguments.dry_run {
         std::fs::write(repository().join("docs/benchmarks.md"), page)?;
