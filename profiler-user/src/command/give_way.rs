@@ -1,17 +1,11 @@
 //! The target comes first, also where there is too little CPU for both.
 
-/// How much less gordian weighs than what runs at the usual niceness: a third.
-const NICENESS: i32 = 5;
-
-/// Has this thread, and those it starts from now on, wait its turn: a thread that wakes does not displace one that runs, and
-/// takes the smaller share where both want the CPU. Without it a request of the target's that gordian displaces waits a
-/// few milliseconds: the live view's p99.9 (docs/benchmarks.md).
+/// Has this thread, and those it starts from now on, wait for its turn when it wakes: it does not displace a thread that runs.
+/// Without it a request of the target's that gordian displaces waits a few milliseconds. Its share of the CPU stays what it
+/// was: an answer is wanted all the more where a machine is overloaded.
 pub fn give_way() {
     let parameters = libc::sched_param { sched_priority: 0 };
-    // SAFETY: both calls take integers and a pointer to `parameters`, which outlives them. Neither may fail for a thread about
-    // itself in this direction, and if one did, gordian would work as well.
-    unsafe {
-        libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const parameters);
-        libc::setpriority(libc::PRIO_PROCESS, 0, NICENESS);
-    }
+    // SAFETY: the call takes integers and a pointer to `parameters`, which outlives it. It is allowed for a thread about itself;
+    // if it failed, gordian would work as well.
+    unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const parameters) };
 }
