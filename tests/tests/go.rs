@@ -259,3 +259,30 @@ fn nothing_is_said_of_busy_programs() {
         }
     }
 }
+
+#[test]
+fn a_flamegraph_names_the_functions_of_a_stripped_program() {
+    require!(Need::Ptrace, Need::Bpf);
+    for version in [go::VERSIONS[0], go::NEWEST] {
+        let test = "a_flamegraph_names_the_functions_of_a_stripped_program";
+        let fixture = match go::program("healthy", version, Link::Stripped) {
+            Ok(program) => {
+                let mut command = Command::new(program);
+                command.arg("token-ring");
+                Fixture::spawn("healthy", command)
+            }
+            Err(why) => {
+                capability::skip(test, &why);
+                continue;
+            }
+        };
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("out.svg");
+        let out = path.to_str().expect("a plain path");
+        let _said = Gordian::new(["flame", &fixture.pid_argument(), "-d", "2", "-o", out]).run().expect(0);
+        let svg = std::fs::read_to_string(&path).expect("it was drawn");
+        for function in ["<title>main.init.", "<title>runtime.chansend", "<title>runtime.goexit"] {
+            assert!(svg.contains(function), "Go {version}: no {function}: {svg}");
+        }
+    }
+}

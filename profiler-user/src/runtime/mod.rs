@@ -41,6 +41,17 @@ pub trait Runtime {
     /// How many frames of a stack, root first, lie outside of the innermost poll; `None` where there is no poll.
     fn inside_poll(&self, frames: &[Frame]) -> Option<usize>;
 
+    /// A stack by the tables that a runtime carries for its own code, from a program counter and a stack pointer on: addresses
+    /// for lookup, innermost first, and whether the root is among them. `None` where the code there is not its own.
+    fn unwind(&self, _ip: u64, _sp: u64, _read: &mut dyn FnMut(u64) -> Option<u64>) -> Option<(Vec<u64>, bool)> {
+        None
+    }
+
+    /// The functions at an address, outermost first, by such tables. `None` where the code there is not its own.
+    fn functions_at(&mut self, _memory: &dyn Memory, _address: u64) -> Option<Vec<Frame>> {
+        None
+    }
+
     /// Functions whose entry means that a task begins or ends a wait, by address in the target: for *trace waits*.
     fn wait_functions(&self) -> Vec<u64>;
 }

@@ -142,12 +142,15 @@ impl Inspector {
 
     /// The stack of a sample, innermost address first, and whether its root is there.
     pub(super) fn unwind_sample(&mut self, sample: &Sample) -> (Vec<u64>, bool) {
-        self.stacks.unwind_sample(sample)
+        self.stacks.unwind_sample(&self.runtimes, sample)
     }
 
     /// Frames of addresses as [`Self::unwind_sample`] gives them, root first.
     pub(super) fn name(&mut self, addresses: &[u64]) -> Vec<Frame> {
-        self.stacks.name(&self.modules, addresses)
+        let Self { subject, files, stacks, runtimes, .. } = self;
+        let memory = || subject.memory(subject.mappings().ok()?, files.clone()).ok();
+        stacks.name_own(runtimes, memory, addresses);
+        stacks.name(&self.modules, addresses)
     }
 
     /// The type of the task whose poll is on a stack of code addresses (innermost first).

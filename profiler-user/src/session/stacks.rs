@@ -8,7 +8,7 @@ use crate::{
     debuginfo::{Completeness, Module, Unwinder},
     model::Frame,
     probe::Sample,
-    runtime::ThreadRegisters,
+    runtime::{Runtime, ThreadRegisters},
     target::{AddressSpace, Memory},
 };
 
@@ -33,15 +33,38 @@ impl Stacks {
 
     /// Unwinds a sample through the copy of the stack that came with it: addresses, innermost first, and whether the
     /// root of the stack is among them.
-    pub(super) fn unwind_sample(&mut self, sample: &Sample) -> (Vec<u64>, bool) {
+    pub(super) fn unwind_sample(&mut self, runtimes: &[Box<dyn Runtime>], sample: &Sample) -> (Vec<u64>, bool) {
         let registers = &sample.registers;
-        let mut read = |address: u64| {
-            let at = usize::try_from(address.wrapping_sub(registers.rsp)).map_err(|_| ())?;
-            let bytes = at.checked_add(8).and_then(|end| sample.stack.get(at..end)).ok_or(())?;
-            Ok(u64::from_le_bytes(std::array::from_fn(|index| bytes[index])))
+        let mut word = |address: u64| {
+            let at = usize::try_from(address.wrapping_sub(registers.rsp)).ok()?;
+            let bytes = sample.stack.get(at..at.checked_add(8)?)?;
+            Some(u64::from_le_bytes(std::array::from_fn(|index| bytes[index])))
         };
+        let own = runtimes.iter().find_map(|runtime| runtime.unwind(registers.rip, registers.rsp, &mut word));
+        if let Some(own) = own {
+            return own;
+        }
+        let mut read = |address: u64| word(address).ok_or(());
         let (addresses, end) = self.unwinder.unwind(registers.rip, registers.rsp, registers.rbp, &mut read);
         (addresses, matches!(end, Completeness::Complete))
+    }
+
+    /// Lets runtimes name those of `addresses` that have no name yet, by tables of their own; `memory` is only asked for
+    /// where there are any.
+    pub(super) fn name_own(
+        &mut self,
+        runtimes: &mut [Box<dyn Runtime>],
+        memory: impl FnOnce() -> Option<AddressSpace>,
+        addresses: &[u64],
+    ) {
+        let new: Vec<u64> = addresses.iter().copied().filter(|address| !self.named.contains_key(address)).collect();
+        let Some(memory) = (!new.is_empty()).then(memory).flatten() else { return };
+        for address in new {
+            let own = runtimes.iter_mut().find_map(|runtime| runtime.functions_at(&memory, address));
+            if let Some(frames) = own {
+                self.named.insert(address, frames.into());
+            }
+        }
     }
 
     /// Frames of `addresses` (innermost first, as unwound; for lookup, so return addresses less one), root first.

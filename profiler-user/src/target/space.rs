@@ -138,7 +138,9 @@ impl AddressSpace {
                 count += 1;
             }
             let group = &pieces[first..first + count];
-            buf.resize(total as usize, 0);
+            if buf.len() < total as usize {
+                buf.resize(total as usize, 0);
+            }
             read.clear();
             self.read_group(group, &mut buf, &mut read);
             let mut rest = buf.as_slice();

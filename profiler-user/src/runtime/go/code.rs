@@ -136,6 +136,30 @@ impl Code {
         site
     }
 
+    /// Follows a stack by frame sizes alone: addresses for lookup, innermost first, and whether the root is among them.
+    pub(super) fn addresses(
+        &self,
+        (mut pc, mut sp): (u64, u64),
+        read: &mut dyn FnMut(u64) -> Option<u64>,
+    ) -> (Vec<u64>, bool) {
+        /// Frames that are followed at most.
+        const MOST: usize = 4096;
+        let mut addresses = Vec::new();
+        while addresses.len() < MOST {
+            let Some((module, function)) = self.find(pc) else { break };
+            // All but the innermost are return addresses.
+            addresses.push(if addresses.is_empty() || pc == function.entry { pc } else { pc - 1 });
+            let code = &self.modules[module].code;
+            if code.is_top(function) {
+                return (addresses, true);
+            }
+            let end = code.frame_size(function, pc).and_then(|size| sp.checked_add(size));
+            let Some((end, caller)) = end.and_then(|end| Some((end, read(end)?))) else { break };
+            (pc, sp) = (caller, end.saturating_add(8));
+        }
+        (addresses, false)
+    }
+
     /// Where the function after this one begins.
     pub(super) fn end_of(&self, function: Function) -> Option<u64> {
         let (module, _) = self.find(function.entry)?;

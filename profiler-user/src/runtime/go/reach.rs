@@ -205,8 +205,8 @@ impl<'a, 'm> Marking<'a, 'm> {
                 && now.stands_as(known)
             {
                 still[index] = true;
-            } else if now.status != Status::Syscall
-                || !roots::in_syscall(memory, code, self.layout, &now, record, &mut found)
+            } else if matches!(now.status, Status::Running | Status::CopyStack)
+                || !roots::at_rest(memory, code, self.layout, &now, record, &mut found)
             {
                 failed = roots::whole_stack(memory, self.layout, &now, record, &mut found).err().or(failed.take());
             }

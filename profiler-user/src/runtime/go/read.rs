@@ -172,6 +172,17 @@ impl Runtime for Go {
         None
     }
 
+    fn unwind(&self, ip: u64, sp: u64, read: &mut dyn FnMut(u64) -> Option<u64>) -> Option<(Vec<u64>, bool)> {
+        let code = &self.known.as_ref().ok()?.code;
+        let (addresses, complete) = code.addresses((ip, sp), read);
+        (!addresses.is_empty()).then_some((addresses, complete))
+    }
+
+    fn functions_at(&mut self, memory: &dyn Memory, address: u64) -> Option<Vec<Frame>> {
+        let site = self.known.as_mut().ok()?.code.site(memory, address, true)?;
+        Some(site.calls.iter().rev().map(|call| call.frame.clone()).collect())
+    }
+
     fn wait_functions(&self) -> Vec<u64> {
         Vec::new()
     }

@@ -56,8 +56,9 @@ pub(super) fn globals(
     Ok(())
 }
 
-/// The pointers on the stack of a goroutine in a system call, where it stood still while they were read.
-pub(super) fn in_syscall(
+/// The pointers on the stack of a goroutine that does not run, where it stood still while they were read: it is where Go's own
+/// collector would look at it.
+pub(super) fn at_rest(
     memory: &AddressSpace,
     code: &mut Code,
     layout: &Layout,
@@ -67,7 +68,11 @@ pub(super) fn in_syscall(
 ) -> bool {
     let at = (goroutine.sp, goroutine.pc, false);
     let piece = stack::piece(goroutine, at);
-    let Ok(bytes) = read_vec(memory, piece.start, piece.end - piece.start, LARGEST_STACK) else { return false };
+    let mut bytes = vec![0; (piece.end - piece.start) as usize];
+    // As it is now: what was kept of a page may be older than the record.
+    if memory.read_bulk(piece.start, &mut bytes).is_err() {
+        return false;
+    }
     let stack = stack::unwind(code, memory, at, &bytes);
     let mut after = vec![0; record.len()];
     let stood = stack.complete && memory.read_now(goroutine.address, &mut after).is_ok() && after == record;

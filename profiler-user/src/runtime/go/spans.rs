@@ -2,8 +2,6 @@
 
 use std::ops::Range;
 
-use rustc_hash::FxHashMap;
-
 use super::{
     bytes::{read_vec, u64_at},
     layout::Layout,
@@ -56,8 +54,8 @@ pub(super) struct Object {
 pub(super) struct Spans {
     pub(super) all: Vec<Span>,
     pub(super) objects: usize,
-    /// Place plus 1 of the span of each page, in blocks.
-    index: FxHashMap<u64, Box<[u32]>>,
+    /// Place plus 1 of the span of each page, in numbered blocks by address.
+    index: Vec<(u64, Box<[u32]>)>,
 }
 
 impl Spans {
@@ -70,22 +68,41 @@ impl Spans {
             span.first_object = spans.objects;
             spans.objects = spans.objects.saturating_add(span.objects as usize);
             for page in span.range.start / PAGE..span.range.end / PAGE {
-                let block =
-                    spans.index.entry(page / BLOCK).or_insert_with(|| vec![0; BLOCK as usize].into_boxed_slice());
-                block[(page % BLOCK) as usize] = place as u32 + 1;
+                let number = page / BLOCK;
+                if spans.index.last().is_none_or(|(last, _)| *last < number) {
+                    spans.index.push((number, vec![0; BLOCK as usize].into_boxed_slice()));
+                }
+                if let Some(block) = spans.block(number) {
+                    spans.index[block].1[(page % BLOCK) as usize] = place as u32 + 1;
+                }
             }
         }
         spans.all = all;
         spans
     }
 
+    /// The place of a block in the index.
+    fn block(&self, number: u64) -> Option<usize> {
+        // The heap mostly is in one piece, and so are its blocks.
+        let guess = number.checked_sub(self.index.first()?.0)? as usize;
+        match self.index.get(guess) {
+            Some((found, _)) if *found == number => Some(guess),
+            _ => self.index.binary_search_by_key(&number, |(number, _)| *number).ok(),
+        }
+    }
+
     /// The object that an address lies in.
     pub(super) fn object(&self, address: u64) -> Option<Object> {
         let page = address / PAGE;
-        let place = *self.index.get(&(page / BLOCK))?.get((page % BLOCK) as usize)?;
+        let place = self.index[self.block(page / BLOCK)?].1[(page % BLOCK) as usize];
         let place = (place as usize).checked_sub(1)?;
         let span = self.all.get(place)?;
-        let index = address.checked_sub(span.range.start)? / span.object_size;
+        let offset = address.checked_sub(span.range.start)?;
+        let index = match (u32::try_from(offset), u32::try_from(span.object_size)) {
+            // Much cheaper than to divide what is twice as wide.
+            (Ok(offset), Ok(size)) => u64::from(offset / size),
+            _ => offset / span.object_size,
+        };
         (index < span.objects).then_some(Object { span: place, index })
     }
 
