@@ -102,6 +102,11 @@ pub(super) fn or(a: Value, b: Value) -> Value {
     absorb(a, b, a.bits | b.bits, 0xff)
 }
 
+/// Whether a bit of the value is known to be set: whatever it is combined with by `or`, the result is not zero.
+pub(super) fn has_known_bit(value: Value, size: u8) -> bool {
+    value.bits & !super::value::expand(value.poison) & mask(size) != 0
+}
+
 /// Bitwise exclusive or.
 pub(super) fn xor(a: Value, b: Value) -> Value {
     Value { bits: a.bits ^ b.bits, poison: a.poison | b.poison }

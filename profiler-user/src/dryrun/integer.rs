@@ -2,7 +2,7 @@
 
 #![expect(clippy::unnecessary_wraps, reason = "all instructions have one shape")]
 
-use super::arithmetic::{add, and, differ, logic_flags, or, subtract, xor};
+use super::arithmetic::{add, and, differ, has_known_bit, logic_flags, or, subtract, xor};
 use super::code::{Op, Operand};
 use super::cpu::{Cpu, Reg};
 use super::flags::{AF, CF, OF, PF, SF, ZF};
@@ -76,8 +76,12 @@ pub(super) fn op_and(cpu: &mut Cpu<'_>, op: &Op) -> Done {
 }
 
 pub(super) fn op_or(cpu: &mut Cpu<'_>, op: &Op) -> Done {
-    let result = or(cpu.get(op, 0)?, cpu.get(op, 1)?);
+    let (a, b) = (cpu.get(op, 0)?, cpu.get(op, 1)?);
+    let result = or(a, b);
     logic_flags(&mut cpu.flags, result, op.sizes[0]);
+    if has_known_bit(a, op.sizes[0]) || has_known_bit(b, op.sizes[0]) {
+        cpu.flags.set(ZF, 0);
+    }
     cpu.set(op, 0, result)
 }
 

@@ -191,8 +191,26 @@ impl<'m> Machine<'m> {
         }
     }
 
+    /// Notices loads of the code that is run from `length` bytes at `address`, and from nowhere else, from now on.
+    pub fn watch(&mut self, address: u64, length: u64) {
+        self.cpu.memory.watch(address, length);
+    }
+
+    /// Whether the code has loaded anything from the watched bytes since this was asked last.
+    pub fn has_looked(&self) -> bool {
+        self.cpu.memory.noticed().replace(false)
+    }
+
     /// Reads what the machine sees. Unknown bytes are an error.
     pub fn read(&self, address: u64, buf: &mut [u8]) -> Result<(), Unknown> {
+        // What a hook reads is no load of the code's.
+        let noticed = self.cpu.memory.noticed().get();
+        let read = self.read_bytes(address, buf);
+        self.cpu.memory.noticed().set(noticed);
+        read
+    }
+
+    fn read_bytes(&self, address: u64, buf: &mut [u8]) -> Result<(), Unknown> {
         let mut at = address;
         for part in buf.chunks_mut(WIDEST) {
             let poison = self.cpu.memory.read(at, part).map_err(|why| self.unknown(why))?;

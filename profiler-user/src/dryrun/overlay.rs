@@ -41,6 +41,9 @@ pub(super) struct Overlay<'m> {
     /// Recently looked up pages and their place in `pages`; `CLEAN` for those that are not written.
     recent: [Cell<(u64, u32)>; RECENT],
     most_pages: usize,
+    /// Loads from here are noticed: first address, and one past the last.
+    watched: (u64, u64),
+    noticed: Cell<bool>,
 }
 
 const RECENT: usize = 16;
@@ -55,12 +58,25 @@ impl<'m> Overlay<'m> {
             index: FxHashMap::default(),
             recent: [const { Cell::new((u64::MAX, CLEAN)) }; RECENT],
             most_pages: most_bytes / PAGE,
+            watched: (0, 0),
+            noticed: Cell::new(false),
         }
     }
 
     /// The memory underneath.
     pub(super) fn memory(&self) -> &'m dyn Memory {
         self.memory
+    }
+
+    /// Notices loads from `length` bytes at `address`, and from nowhere else, from now on.
+    pub(super) fn watch(&mut self, address: u64, length: u64) {
+        self.watched = (address, address.saturating_add(length));
+        self.noticed.set(false);
+    }
+
+    /// Whether anything was loaded from there; says so until it is told otherwise.
+    pub(super) fn noticed(&self) -> &Cell<bool> {
+        &self.noticed
     }
 
     /// Whether any byte of the page has been written.
@@ -127,6 +143,9 @@ impl<'m> Overlay<'m> {
     }
 
     fn read_in_page(&self, address: u64, buf: &mut [u8]) -> Result<u32, Why> {
+        if address < self.watched.1 && address.saturating_add(buf.len() as u64) > self.watched.0 {
+            self.noticed.set(true);
+        }
         let number = address / PAGE as u64;
         let Some(place) = self.find(number) else {
             if (PRIVATE..PRIVATE_END).contains(&address) {
@@ -300,6 +319,19 @@ mod tests {
         overlay.store(PRIVATE + 64, 2, Value::known(0x1234)).unwrap();
         assert_eq!(overlay.load(PRIVATE + 64, 2).unwrap(), Value::known(0x1234));
         assert_eq!(overlay.load(PRIVATE + 64, 8).unwrap().poison, 0b1111_1100);
+    }
+
+    #[test]
+    fn loads_are_noticed_where_they_are_watched() {
+        let mut overlay = Overlay::new(&Bytes, 1 << 20);
+        overlay.watch(0x2_0010, 16);
+        overlay.load(0x2_0008, 8).unwrap();
+        overlay.load(0x2_0020, 8).unwrap();
+        overlay.store(0x2_0010, 8, Value::known(1)).unwrap();
+        assert!(!overlay.noticed().get());
+        overlay.load(0x2_001c, 8).unwrap();
+        assert!(overlay.noticed().replace(false));
+        assert!(!overlay.noticed().get());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod build_id;
 mod capture;
 mod core_file;
+mod epoll;
 mod error;
 mod files;
 mod freeze;
@@ -18,6 +19,7 @@ mod subject;
 mod sudo;
 mod threads;
 
+pub use epoll::{Interest, interests};
 pub use error::TargetError;
 pub use files::{ModuleFile, Root, read_file};
 pub use freeze::Frozen;

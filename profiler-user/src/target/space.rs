@@ -63,6 +63,14 @@ impl AddressSpace {
         Self { source: Source::Kept(image), mappings, files, pages: RefCell::default(), touched: None }
     }
 
+    /// The process whose memory it is, where it still runs.
+    pub fn pid(&self) -> Option<i32> {
+        match &self.source {
+            Source::Live { pid, .. } => Some(pid.as_raw()),
+            Source::Kept(_) => None,
+        }
+    }
+
     /// The address space as it was when this view was made.
     pub fn mappings(&self) -> &Mappings {
         &self.mappings

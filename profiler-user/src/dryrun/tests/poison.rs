@@ -41,6 +41,8 @@ fn what_does_not_depend_on_the_unknown_is_known() {
     assert_eq!(known(&[0x89, 0xd8, 0xb0, 1, 0x0f, 0xb6, 0xc0]), Some(1));
     // mov rax,rbx; and rax,0
     assert_eq!(known(&[0x48, 0x89, 0xd8, 0x48, 0x83, 0xe0, 0]), Some(0));
+    // or bl,1; mov eax,0; setne al: not zero, whatever else it is
+    assert_eq!(known(&[0x80, 0xcb, 1, 0xb8, 0, 0, 0, 0, 0x0f, 0x95, 0xc0]), Some(1));
     // mov rax,rsi; mov bl,3; movzx eax,bl
     assert_eq!(known(&[0xb3, 3, 0x0f, 0xb6, 0xc3]), Some(3));
     // pxor xmm0,xmm0; movq rax,xmm0

@@ -73,11 +73,17 @@ pub(super) enum Sink {
 pub(super) enum Role {
     Leaf(Leaf),
     Sink(Sink),
+    /// Part of a sink that may itself have been inlined: its first argument lies inside of the channel.
+    Part(Sink),
     /// Wakes a task: nothing in this task changes.
     Wake,
-    /// Only `select!` calls it: the enclosing frame goes on when any of its children does.
+    /// Aborts the task whose handle it is given, a pointer to the header: nothing in this task changes.
+    Abort,
+    /// The enclosing frame goes on when any of its children does.
     Select,
-    /// Polls a finished-or-not child of `join!`.
+    /// Draws the child that a `select!` polls first.
+    Draw,
+    /// Polls a finished-or-not child of a `join!`, or of a `try_join!`, which looks at each child that is done.
     Join,
     Allocate,
     AllocateZeroed,
@@ -89,6 +95,8 @@ pub(super) enum Role {
     ResumeUnwinding,
     /// Puts the thread to sleep until its root future is woken.
     Park,
+    /// Keeps the waker for something other than its own end.
+    Registers,
     /// Wraps the poll of one type of future.
     TaskPoll,
     /// Some other `poll`.
@@ -112,11 +120,16 @@ const ROLES: &[(&str, Role)] = &[
     ("tokio::sync::oneshot::Receiver::poll", Role::Leaf(Leaf::ChannelReceive(Channel::Oneshot))),
     ("tokio::sync::oneshot::Receiver::drop", Role::Sink(Sink::Receiver(Channel::Oneshot))),
     ("tokio::sync::oneshot::Sender::drop", Role::Sink(Sink::Sender(Channel::Oneshot))),
+    ("tokio::sync::oneshot::State::set_complete", Role::Part(Sink::Sender(Channel::Oneshot))),
+    ("tokio::sync::oneshot::State::set_closed", Role::Part(Sink::Receiver(Channel::Oneshot))),
     // tokio/src/sync/mpsc/chan.rs
     ("tokio::sync::mpsc::chan::Rx::recv", Role::Leaf(Leaf::ChannelReceive(Channel::Mpsc))),
     ("tokio::sync::mpsc::chan::Rx::recv_many", Role::Leaf(Leaf::ChannelReceive(Channel::Mpsc))),
     ("tokio::sync::mpsc::chan::Rx::drop", Role::Sink(Sink::Receiver(Channel::Mpsc))),
     ("tokio::sync::mpsc::chan::Tx::drop", Role::Sink(Sink::Sender(Channel::Mpsc))),
+    // tokio/src/sync/mpsc/bounded.rs, unbounded.rs: only the receiver's drop and close call it
+    ("tokio::sync::mpsc::bounded::Semaphore::close", Role::Part(Sink::Receiver(Channel::Mpsc))),
+    ("tokio::sync::mpsc::unbounded::Semaphore::close", Role::Part(Sink::Receiver(Channel::Mpsc))),
     // tokio/src/sync/watch.rs: waiting is done by Notified
     ("tokio::sync::watch::Receiver::drop", Role::Sink(Sink::Receiver(Channel::Watch))),
     ("tokio::sync::watch::Sender::drop", Role::Sink(Sink::Sender(Channel::Watch))),
@@ -152,7 +165,7 @@ const ROLES: &[(&str, Role)] = &[
     // tokio/src/runtime/task/waker.rs, tokio/src/runtime/park.rs
     ("tokio::runtime::task::waker::wake_by_val", Role::Wake),
     ("tokio::runtime::task::waker::wake_by_ref", Role::Wake),
-    ("tokio::runtime::task::raw::RawTask::remote_abort", Role::Wake),
+    ("tokio::runtime::task::raw::RawTask::remote_abort", Role::Abort),
     // The drop of a runtime or LocalSet ends its tasks: what those hold is theirs
     ("tokio::runtime::task::raw::shutdown", Role::Wake),
     ("tokio::runtime::runtime::Runtime::drop", Role::Wake),
@@ -173,9 +186,11 @@ const ROLES: &[(&str, Role)] = &[
     ("tokio::runtime::task::raw::poll", Role::TaskPoll),
     ("tokio::runtime::task::harness::Harness::poll", Role::TaskPoll),
     ("tokio::runtime::task::core::Core::poll", Role::TaskPoll),
+    // tokio/src/task/local.rs: to be polled again when a task of the set is woken
+    ("tokio::task::local::RunUntil::poll", Role::Registers),
     // tokio/src/macros/support.rs: the fair start of select!
-    ("tokio::macros::support::thread_rng_n", Role::Select),
-    ("tokio::runtime::context::thread_rng_n", Role::Select),
+    ("tokio::macros::support::thread_rng_n", Role::Draw),
+    ("tokio::runtime::context::thread_rng_n", Role::Draw),
     ("tokio::time::timeout::Timeout::poll", Role::Select),
     ("futures_util::future::select::Select::poll", Role::Select),
     ("futures_util::async_await::random::shuffle", Role::Select),
@@ -243,6 +258,16 @@ pub(super) fn primitive<'a>(
         .iter()
         .find(|(prefix, ..)| functions.clone().any(|function| function.starts_with(prefix)))
         .map(|(_, kind, mode)| (kind.clone(), *mode))
+}
+
+/// The lock whose code stands in this source file.
+pub(super) fn lock_of_file(file: &str) -> Option<ResourceKind> {
+    let of = |name| file.contains("tokio") && file.ends_with(name);
+    if of("src/sync/mutex.rs") {
+        Some(ResourceKind::TokioMutex)
+    } else {
+        of("src/sync/rwlock.rs").then_some(ResourceKind::TokioRwLock)
+    }
 }
 
 /// Where a kind stands in the order above: two readings of one address settle on the more telling one.

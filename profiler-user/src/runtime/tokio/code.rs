@@ -35,6 +35,8 @@ pub(super) struct Code {
     functions: FxHashSet<u64>,
     externals: FxHashMap<u64, String>,
     sites: RefCell<FxHashMap<u64, Arc<[SiteFrame]>>>,
+    /// How far above the stack pointer a poll's waker stands at a call, `None` where it is not made yet.
+    pub(super) waker_places: RefCell<FxHashMap<u64, Option<u64>>>,
     /// `Semaphore::release(&self, permits)`, where it was not inlined away.
     pub(super) release: Option<u64>,
     /// Whether frames have landing pads that say what they own.
@@ -57,6 +59,7 @@ impl Code {
             functions: FxHashSet::default(),
             externals: FxHashMap::default(),
             sites: RefCell::default(),
+            waker_places: RefCell::default(),
             release: None,
             unwinds: modules.first().is_some_and(locks::unwinds),
             locks: locks::Functions::default(),

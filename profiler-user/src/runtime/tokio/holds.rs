@@ -5,8 +5,9 @@ use std::ops::ControlFlow;
 use rustc_hash::FxHashSet;
 
 use super::{
-    classify::{Role, Sink},
+    classify::{Channel, Role, Sink},
     code::Code,
+    ends::{Ends, Share},
     heap::Header,
     policy::Policy,
     poll::root_limits,
@@ -50,6 +51,12 @@ pub(super) struct Dropped {
     pub(super) given: Vec<Given>,
     /// Locks made for threads.
     pub(super) locks: Vec<Release>,
+    /// What may be ends of channels.
+    pub(super) shares: Vec<Share>,
+    /// Semaphores inside of channels, each with its channel.
+    pub(super) rooms: Vec<(u64, u64)>,
+    /// Headers of tasks that were aborted.
+    pub(super) aborted: Vec<u64>,
     /// Queued acquires that were dropped.
     pub(super) acquires: Vec<u64>,
     /// What was given back by code without a name.
@@ -62,6 +69,9 @@ pub(super) struct Dropped {
 
 /// Calls whose names may tell the type of the future: the outermost ones.
 const NAMED: usize = 8;
+
+/// Instructions that a drop may take: a channel's receiver drops every message that nobody has received.
+const STEPS: u64 = 2_000_000;
 
 /// What a dry drop needs to know.
 #[derive(Clone, Copy)]
@@ -78,7 +88,8 @@ pub(super) struct Dropping<'c> {
 impl Dropping<'_> {
     /// Drops the task at `header` over a copy-on-write view. `waiters` are those that its poll has shown.
     pub(super) fn task(&self, vtable: &TaskVtable, header: &Header, waiters: &[Waiter]) -> Dropped {
-        let mut machine = Machine::with_code_cache(self.memory, Limits::default(), &self.code.cache);
+        let limits = Limits { steps: STEPS, ..Limits::default() };
+        let mut machine = Machine::with_code_cache(self.memory, limits, &self.code.cache);
         machine.set_fs_base(self.fs_base);
         let mut hooks = DropHooks { waiters: waiters.to_vec(), ..DropHooks::new(self, false) };
         let outcome = machine.call(vtable.dealloc, &[header.address], &mut hooks);
@@ -158,6 +169,7 @@ fn incomplete(outcome: &Outcome) -> Option<String> {
 
 struct DropHooks<'c> {
     policy: Policy<'c>,
+    memory: &'c dyn Memory,
     deallocs: &'c FxHashSet<u64>,
     /// Waiters of the task that still stand in their queues.
     waiters: Vec<Waiter>,
@@ -168,6 +180,7 @@ struct DropHooks<'c> {
     freed: Vec<u64>,
     /// Queued acquires whose drop is being run: depth of its frame, address.
     acquire: Vec<(usize, u64)>,
+    ends: Ends,
     releases: Releases<'c>,
     dropped: Dropped,
     /// The pad has done its work.
@@ -178,12 +191,14 @@ impl<'c> DropHooks<'c> {
     fn new(dropping: &Dropping<'c>, patient: bool) -> Self {
         Self {
             policy: Policy::new(dropping.code),
+            memory: dropping.memory,
             deallocs: dropping.deallocs,
             waiters: Vec::new(),
             permits: PermitWatch::default(),
             named: None,
             freed: Vec::new(),
             acquire: Vec::new(),
+            ends: Ends::default(),
             releases: Releases::of(dropping.contended, patient),
             dropped: Dropped::default(),
             unwound: false,
@@ -191,7 +206,9 @@ impl<'c> DropHooks<'c> {
     }
 
     fn finish(self, incomplete: Option<String>) -> Dropped {
-        Dropped { locks: self.releases.into_released(), incomplete, ..self.dropped }
+        let mut dropped = Dropped { locks: self.releases.into_released(), incomplete, ..self.dropped };
+        self.ends.finish(self.memory, &mut dropped);
+        dropped
     }
 }
 
@@ -211,6 +228,11 @@ impl Unwinding for DropHooks<'_> {
     fn is_through(&self) -> bool {
         self.unwound
     }
+}
+
+/// The calls that lead to where the machine stands, outermost first.
+pub(super) fn path(m: &Machine<'_>) -> Vec<u64> {
+    m.frames().iter().filter_map(|frame| frame.call_site).chain([m.ip()]).collect()
 }
 
 impl Hooks for DropHooks<'_> {
@@ -236,7 +258,19 @@ impl Hooks for DropHooks<'_> {
         if let Some(role) = self.policy.code.lock_role(target) {
             return self.releases.on_call(m, role);
         }
-        let Some(Role::Sink(sink)) = role else { return self.policy.on_call(m, target, role) };
+        let sink = match role {
+            Some(Role::Sink(sink)) => sink,
+            Some(Role::Part(sink)) => {
+                self.ends.part(m, sink);
+                return Action::Continue;
+            }
+            Some(Role::Abort) => {
+                let header = m.reg(Reg::Rdi).and_then(|handle| m.read_u64(handle).ok());
+                self.dropped.aborted.extend(header);
+                return Action::Return(Some(0));
+            }
+            _ => return self.policy.on_call(m, target, role),
+        };
         let Some(this) = m.reg(Reg::Rdi) else {
             return Action::Unknown("what is given back here is not known".into());
         };
@@ -250,6 +284,9 @@ impl Hooks for DropHooks<'_> {
                 return Action::Continue;
             }
             Sink::Deregister => return Action::Return(Some(0)),
+            // The room of the messages that the receiver drops.
+            Sink::Release if self.ends.is_closed(this) => return Action::Return(Some(0)),
+            Sink::AddPermits if self.ends.is_closed(this) => return Action::Continue,
             Sink::Release | Sink::AddPermits => this,
             Sink::Sender(_) | Sink::Receiver(_) | Sink::JoinHandle => match m.read_u64(this) {
                 Ok(inner) => inner,
@@ -262,13 +299,20 @@ impl Hooks for DropHooks<'_> {
         let amount = if matches!(sink, Sink::Release | Sink::AddPermits) { amount } else { 1 };
         // An end of a channel that was given away before: nothing is left in it.
         if address != 0 && amount != 0 {
-            let path = m.frames().iter().filter_map(|frame| frame.call_site).chain([m.ip()]).collect();
-            self.dropped.given.push(Given { path, sink, address, amount, within });
+            self.dropped.given.push(Given { path: path(m), sink, address, amount, within });
         }
-        if sink == Sink::AddPermits {
-            self.named.get_or_insert(depth);
+        match sink {
+            Sink::AddPermits => {
+                self.named.get_or_insert(depth);
+                Action::Continue
+            }
+            // What it has not received goes with it.
+            Sink::Receiver(Channel::Mpsc | Channel::Oneshot) => {
+                self.ends.begin_receiver(depth, address);
+                Action::Continue
+            }
+            _ => Action::Return(Some(0)),
         }
-        if sink == Sink::AddPermits { Action::Continue } else { Action::Return(Some(0)) }
     }
 
     fn is_function(&self, address: u64) -> bool {
@@ -277,6 +321,7 @@ impl Hooks for DropHooks<'_> {
 
     fn on_atomic(&mut self, m: &mut Machine<'_>, access: &Atomic) {
         self.releases.on_atomic(m, access);
+        self.ends.atomic(m, access);
         let Some(release) = self.permits.on_atomic(access) else { return };
         // An acquire is taken out of the queue and gives back what was reserved for it under one lock.
         let left = self.waiters.iter().position(|waiter| waiter.lock == release.lock && !waiter.stands(m));
@@ -296,6 +341,7 @@ impl Hooks for DropHooks<'_> {
             self.named = None;
         }
         while self.acquire.pop_if(|(open, _)| *open >= depth).is_some() {}
+        self.ends.end(depth);
         Action::Continue
     }
 }

@@ -3,15 +3,19 @@
 //! Nothing here depends on debuginfo: with it names and lines are better, the facts are the same.
 
 mod blocked;
+mod channels;
 mod classify;
 mod code;
 mod context;
+mod ends;
 mod heap;
 mod holds;
 mod kinds;
+mod moment;
 mod names;
 mod policy;
 mod poll;
+mod probe;
 mod queue;
 mod read;
 mod resources;
@@ -24,5 +28,6 @@ mod threads;
 mod version;
 mod vtables;
 mod waits;
+mod waker;
 
 pub use read::Tokio;

@@ -16,7 +16,7 @@ impl<'c> Policy<'c> {
     /// What to do at a call of `target` with this role, when its caller has no answer of its own.
     pub(super) fn on_call(&self, m: &mut Machine<'_>, target: u64, role: Option<Role>) -> Action {
         match role {
-            Some(Role::Wake | Role::Deallocate) => return Action::Return(Some(0)),
+            Some(Role::Wake | Role::Abort | Role::Deallocate) => return Action::Return(Some(0)),
             Some(Role::Allocate) => return allocate(m, false),
             Some(Role::AllocateZeroed) => return allocate(m, true),
             Some(Role::Reallocate) => return reallocate(m),

@@ -8,6 +8,7 @@ use super::{
     shape::{self, Watcher},
     state::{NOTIFIED, RUNNING},
     vtables::TaskVtable,
+    waker::{WakerSearch, receiver, takes_context},
 };
 use crate::{
     debuginfo::FrameRegisters,
@@ -16,8 +17,10 @@ use crate::{
     target::Memory,
 };
 
+/// Bytes of a leaf future, at most: `Acquire` has 64, `Notified` 64.
+pub(super) const LEAF_SPAN: u64 = 96;
 /// Words of a leaf future that are looked at, counted from its start.
-const LEAF_WORDS: usize = 12;
+const LEAF_WORDS: usize = 24;
 /// Atomic accesses of a leaf that are kept: its resource is touched first.
 const LEAF_ATOMICS: usize = 8;
 /// Instructions that a root's poll or drop may take.
@@ -41,10 +44,12 @@ pub(super) struct Step {
 pub(super) struct Hit {
     /// The calls that led to it, outermost first.
     pub(super) path: Vec<Step>,
-    /// Which, or `None` for a poll function that polls nothing itself.
+    /// Which, or `None` for one that no table knows.
     pub(super) leaf: Option<Leaf>,
-    /// Entry of the function that was called.
+    /// Entry of the function that was called, or, of a look at the waker, of the one that looked.
     pub(super) function: u64,
+    /// It is known by its look at the task's waker: `path` leads into it.
+    pub(super) looked: bool,
     /// `self`: the future's address.
     pub(super) this: u64,
     /// The future's first words; shorter where they could not be read.
@@ -59,8 +64,8 @@ pub(super) struct Polled {
     pub(super) hits: Vec<Hit>,
     /// Invocations that chose between their children by `select!` or a timeout.
     pub(super) selects: Vec<u64>,
-    /// Invocations that wait for all their children.
-    pub(super) joins: Vec<u64>,
+    /// Invocations that poll their children as those of a `join!` are polled, each with where it does so.
+    pub(super) joins: Vec<(u64, u64)>,
     /// Functions between the scheduler and the future, made for its type alone.
     pub(super) poll_functions: Vec<u64>,
     /// Some leaf was known by its shape alone: others may have been passed by.
@@ -82,13 +87,11 @@ pub(super) fn run(
     first_only: bool,
     observe: &mut dyn FnMut(&Machine<'_>),
 ) -> Polled {
-    let mut machine = Machine::with_code_cache(memory, Limits::default(), &code.cache);
-    machine.set_fs_base(fs_base);
-    // A poll begins with the transition notified → running.
-    machine.write_u64(header.address, header.state.0 & !RUNNING | NOTIFIED);
-    let hooks = PollHooks::new(code, first_only);
+    let mut machine = machine_for(code, memory, header, fs_base);
+    let waker = WakerSearch::OnStack { header: header.address };
     let task = Some(Polling { header: header.address, began: false });
-    let mut hooks = PollHooks { observe: Some(observe), task, ..hooks };
+    let hooks = PollHooks::new(code, first_only);
+    let mut hooks = PollHooks { observe: Some(observe), waker, task, ..hooks };
     let outcome = machine.call(vtable.poll, &[header.address], &mut hooks);
     let began = hooks.task.as_ref().is_some_and(|task| task.began);
     let mut polled = hooks.finish(&outcome);
@@ -97,6 +100,15 @@ pub(super) fn run(
         polled.incomplete = Some("what was taken for its poll did not begin as one".into());
     }
     polled
+}
+
+/// A machine in which the task at `header` can be polled.
+pub(super) fn machine_for<'m>(code: &'m Code, memory: &'m dyn Memory, header: &Header, fs_base: u64) -> Machine<'m> {
+    let mut machine = Machine::with_code_cache(memory, Limits::default(), &code.cache);
+    machine.set_fs_base(fs_base);
+    // A poll begins with the transition notified → running.
+    machine.write_u64(header.address, header.state.0 & !RUNNING | NOTIFIED);
+    machine
 }
 
 /// Goes on from the innermost of `frames` (innermost first) of a thread that waits in `block_on`, until it waits again.
@@ -157,6 +169,7 @@ struct PollHooks<'c> {
     task: Option<Polling>,
     /// Finds leaves that were inlined.
     watcher: Watcher,
+    waker: WakerSearch,
     /// A `block_on` is run: its end is to go to wait again.
     parking: bool,
     /// It has.
@@ -179,6 +192,7 @@ impl<'c> PollHooks<'c> {
             first_only,
             task: None,
             watcher: Watcher::default(),
+            waker: WakerSearch::InContext,
             parking: false,
             parked: false,
             clear_flags: Vec::new(),
@@ -225,7 +239,31 @@ impl<'c> PollHooks<'c> {
             _ => receiver(m, self.policy.code),
         };
         let words = (0..LEAF_WORDS as u64).map_while(|index| m.read_u64(this.wrapping_add(index * 8)).ok()).collect();
-        Hit { path: self.path(m), leaf, function, this, words, atomics: Vec::new() }
+        Hit { path: self.path(m), leaf, function, looked: false, this, words, atomics: Vec::new() }
+    }
+
+    /// Whatever is to be woken has to look at the task's waker: to keep a copy, or to see that it has one already. Who looks
+    /// and is no leaf that a table knows is one all the same, also where no function of its own is left of it.
+    fn notice(&mut self, m: &Machine<'_>) {
+        if !m.has_looked() || self.inside.is_some() || self.polled.hits.len() >= MAX_HITS {
+            return;
+        }
+        let Some(frame) = m.frames().last() else { return };
+        if self.policy.code.role(frame.function) == Some(Role::Registers) {
+            return;
+        }
+        let path = self.path(m);
+        let invocation = path.last().map(|step| step.invocation);
+        // It compares two words, clones, and drops the old one: one look.
+        let again = |last: &Hit| last.looked && last.path.last().map(|step| step.invocation) == invocation;
+        if self.polled.hits.last().is_some_and(again) {
+            return;
+        }
+        let depth = m.frames().len() - 1;
+        let this = self.polls.last().filter(|open| open.depth == depth).map_or(0, |open| open.hit.this);
+        let function = frame.function;
+        let hit = Hit { path, leaf: None, function, looked: true, this, words: Vec::new(), atomics: Vec::new() };
+        self.polled.hits.push(hit);
     }
 }
 
@@ -234,44 +272,17 @@ fn waits(function: &str) -> bool {
     matches!(function, "syscall" | "epoll_wait" | "epoll_pwait")
 }
 
-/// `self` of a poll function that is being called: its first argument, or its second where the first is the place for a
-/// result too large for registers. The argument behind it tells: it is the `Context`.
-fn receiver(m: &Machine<'_>, code: &Code) -> u64 {
-    let argument = |reg| m.reg(reg).unwrap_or(0);
-    if !is_context(m, code, argument(Reg::Rsi)) && is_context(m, code, argument(Reg::Rdx)) {
-        argument(Reg::Rsi)
-    } else {
-        argument(Reg::Rdi)
-    }
-}
-
-/// Whether the function that is being called is given a `Context`, as a poll function is.
-fn takes_context(m: &Machine<'_>, code: &Code) -> bool {
-    [Reg::Rsi, Reg::Rdx].into_iter().any(|reg| m.reg(reg).is_some_and(|address| is_context(m, code, address)))
-}
-
-/// Whether a `Context` stands at `address`: it begins with a reference to a `Waker`, of which one word points at a vtable
-/// of four functions (library/core/src/task/wake.rs; field order is the compiler's).
-fn is_context(m: &Machine<'_>, code: &Code, address: u64) -> bool {
-    let Ok(waker) = m.read_u64(address) else { return false };
-    [waker, waker.wrapping_add(8)].into_iter().any(|word| {
-        m.read_u64(word).is_ok_and(|vtable| {
-            (0..4).all(|entry| {
-                m.read_u64(vtable.wrapping_add(entry * 8)).is_ok_and(|function| code.is_function(function))
-            })
-        })
-    })
-}
-
 impl Hooks for PollHooks<'_> {
     fn on_call(&mut self, m: &mut Machine<'_>, target: u64, how: Transfer) -> Action {
         let depth = m.frames().len();
         self.invocations.truncate(depth);
+        self.notice(m);
         let caller = self.invocations.last().copied().unwrap_or(0);
         let role = self.policy.code.role(target);
         if let Some(task) = &self.task {
             self.policy.code.learn_waker(m, task.header);
         }
+        self.waker.find(m, self.policy.code, matches!(role, Some(Role::Poll | Role::Leaf(_))));
         // A root that waits again: its loop has come to the park function, or to the system call inside it.
         if role == Some(Role::Park)
             || (self.parking && self.inside.is_none() && self.policy.code.external(target).is_some_and(waits))
@@ -285,8 +296,8 @@ impl Hooks for PollHooks<'_> {
         }
         if self.inside.is_none() {
             match role {
-                Some(Role::Select) => self.polled.selects.push(caller),
-                Some(Role::Join) => self.polled.joins.push(caller),
+                Some(Role::Select | Role::Draw) => self.polled.selects.push(caller),
+                Some(Role::Join) => self.polled.joins.push((caller, m.ip())),
                 _ => {}
             }
             if self.polled.hits.is_empty() && depth > self.deepest {
@@ -296,6 +307,10 @@ impl Hooks for PollHooks<'_> {
         }
         if action != Action::Continue {
             return action;
+        }
+        if role == Some(Role::Draw) {
+            // The same at each read: two reads of a task at rest must be equal.
+            return Action::Return(Some(0));
         }
         // The frame that this call opens stands at `depth`; a tail jump keeps the frame that it leaves.
         let opened = if how == Transfer::Call { depth } else { depth.saturating_sub(1) };
@@ -335,6 +350,7 @@ impl Hooks for PollHooks<'_> {
     }
 
     fn on_return(&mut self, m: &mut Machine<'_>, _frame: &CallFrame) -> Action {
+        self.notice(m);
         let depth = m.frames().len() - 1;
         self.invocations.truncate(depth);
         if self.inside == Some(depth) {
@@ -372,7 +388,8 @@ impl Hooks for PollHooks<'_> {
             self.polled.by_shape = true;
             let (leaf, function) = (Some(Leaf::Acquire), access.ip);
             let shape::QueuedAcquire { this, words, atomics } = acquire;
-            self.polled.hits.push(Hit { path: self.path(m), leaf, function, this, words, atomics });
+            // It looks at the waker next, which is no other's look.
+            self.polled.hits.push(Hit { path: self.path(m), leaf, function, looked: true, this, words, atomics });
         }
         if self.inside.is_some()
             && let Some(hit) = self.polled.hits.last_mut()

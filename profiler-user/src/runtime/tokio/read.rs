@@ -6,10 +6,13 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
     blocked::BlockedThreads,
+    channels,
     code::Code,
     context, heap,
     holds::Dropped,
-    kinds, names, resources, roots,
+    kinds,
+    moment::Moment,
+    names, resources, roots,
     task::ReadTask,
     threads::{self, Described},
     vtables::{self, TaskVtable},
@@ -84,6 +87,11 @@ pub struct Tokio {
     thread_roles: threads::KnownRoles,
     pub(super) tls_offset: Option<i64>,
     pub(super) context: Option<ThreadContext>,
+    /// Which lock the acquire that is polled from a place of the code belongs to; `None` where none.
+    pub(super) locks: RefCell<FxHashMap<u64, Option<ResourceKind>>>,
+    /// Whether the children that are polled from a place of the code are those of a `join!`.
+    pub(super) joins: RefCell<FxHashMap<u64, bool>>,
+    pub(super) moment: Moment,
 }
 
 impl Tokio {
@@ -130,12 +138,16 @@ impl Tokio {
             drop_code: FxHashMap::default(),
             poll_names: RefCell::default(),
             thread_roles: threads::KnownRoles::default(),
+            locks: RefCell::default(),
+            joins: RefCell::default(),
+            moment: Moment::default(),
         })
     }
 }
 
 impl Runtime for Tokio {
     fn read(&mut self, world: &World<'_>, snapshot: &mut Snapshot) {
+        self.moment = Moment::default();
         let headers = heap::scan(world.memory, &self.vtables);
         let fs_base = any_thread_pointer(world);
         if self.vtables.values().any(|vtable| vtable.by_shape) {
@@ -257,7 +269,8 @@ impl Runtime for Tokio {
                 }
             });
         }
-        let resources = resources::read(&self.code, world.memory, &mut read, fs_base);
+        let mut resources = resources::read(&self.code, world.memory, &mut read, fs_base);
+        channels::settle(&self.code, world.modules, world.memory, &mut read, &mut resources);
         count(&read, &mut snapshot.coverage);
         snapshot.runtimes.extend(runtimes);
         snapshot.threads.extend(described);

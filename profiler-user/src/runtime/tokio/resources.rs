@@ -85,8 +85,13 @@ fn around(code: &Code, modules: &[Module], path: &[u64]) -> (Vec<Arc<str>>, Opti
     (functions, owner)
 }
 
+/// The innermost async function whose state a destructor's call drops.
+pub(super) fn owner(code: &Code, modules: &[Module], path: &[u64]) -> Option<Arc<str>> {
+    around(code, modules, path).1
+}
+
 /// The function that owns a hold, with the await point that it stands at now.
-fn site(function: Arc<str>, root: &Strand) -> Frame {
+pub(super) fn site(function: Arc<str>, root: &Strand) -> Frame {
     root.walk().flat_map(|strand| &strand.frames).find(|frame| frame.function == function).cloned().unwrap_or(Frame {
         function,
         file: None,
@@ -124,13 +129,14 @@ pub(super) fn read(code: &Code, memory: &dyn Memory, tasks: &mut [ReadTask], fs_
     }
     let mut resources: FxHashMap<u64, Resource> = FxHashMap::default();
     let mut places: FxHashMap<u64, u32> = FxHashMap::default();
+    let queued = Queued::of(tasks);
     for address in semaphores(tasks) {
         let queue = queue::run(code, memory, address, fs_base);
         let paired = queue.waiters.len() == queue.wakers.len();
         let entries = queue.waiters.iter().enumerate().map(|(place, (count, wants))| {
             places.insert(*count, place as u32);
             let by_waker = || paired.then(|| headers.get(&queue.wakers[place]).copied()).flatten();
-            let party = waiter.get(count).copied().or_else(by_waker).or_else(|| owner_of(tasks, *count));
+            let party = waiter.get(count).copied().or_else(by_waker).or_else(|| queued.owner(*count));
             QueueEntry { party, wants: Some(*wants) }
         });
         let queue_entries = entries.collect();
@@ -180,7 +186,7 @@ fn semaphores(tasks: &[ReadTask]) -> Vec<u64> {
     addresses
 }
 
-fn is_semaphore(resource: &ResourceKey) -> bool {
+pub(super) fn is_semaphore(resource: &ResourceKey) -> bool {
     resource.address != 0
         && (resource.kind.is_permits()
             || matches!(resource.kind, ResourceKind::TokioOnceCell | ResourceKind::TokioMpsc))
@@ -215,13 +221,30 @@ fn settle_kinds(tasks: &mut [ReadTask]) -> FxHashMap<u64, ResourceKind> {
     kinds
 }
 
-/// The task whose cell contains `address`.
-fn owner_of(tasks: &[ReadTask], address: u64) -> Option<PartyId> {
-    tasks.iter().find(|read| read.cell.contains(&address)).map(|read| read.task.party)
+/// Bytes of a queued acquire, at most: its count of missing permits lies within.
+const ACQUIRE_SPAN: u64 = 128;
+
+/// Futures that stand in a queue, wherever they lie, each with the task whose destructor drops it.
+struct Queued(Vec<(u64, PartyId)>);
+
+impl Queued {
+    fn of(tasks: &[ReadTask]) -> Self {
+        let mut queued: Vec<_> =
+            tasks.iter().flat_map(|read| read.acquires.iter().map(|acquire| (*acquire, read.task.party))).collect();
+        queued.sort_unstable();
+        Self(queued)
+    }
+
+    /// The task that the count of missing permits at `count` belongs to.
+    fn owner(&self, count: u64) -> Option<PartyId> {
+        let at = self.0.partition_point(|(acquire, _)| *acquire <= count).checked_sub(1)?;
+        let (acquire, party) = self.0[at];
+        (count - acquire < ACQUIRE_SPAN).then_some(party)
+    }
 }
 
 /// The key that a wait or hold on `kind` at `address` is known by.
-fn key(kind: ResourceKind, address: u64) -> ResourceKey {
+pub(super) fn key(kind: ResourceKind, address: u64) -> ResourceKey {
     ResourceKey { kind, address }
 }
 

@@ -7,6 +7,7 @@ use super::{
     classify::{self, Role},
     code::{Code, SiteFrame},
     poll::{Hit, Polled, Step},
+    read::UNNAMED,
 };
 use crate::{
     debuginfo::Module,
@@ -44,8 +45,10 @@ pub(super) fn build(
         })
         .collect();
     if leaves.is_empty() {
+        // A poll that ran to its end and looked at no waker: what it registered with knows it already, or nobody does.
         let path = expand(code, modules, &polled.deepest_call);
-        let wait = inlined_leaf(&path);
+        let functions: Vec<Arc<str>> = path.iter().map(|frame| Arc::clone(&frame.site.frame.function)).collect();
+        let wait = polled.incomplete.is_none().then(|| other(innermost(&functions).unwrap_or(UNNAMED)));
         leaves.push((path, wait));
     }
     let mut strand = tree(&leaves, 0, polled);
@@ -53,15 +56,41 @@ pub(super) fn build(
     strand
 }
 
-/// What a task waits for whose leaf has no function of its own: the innermost poll function it was inlined from.
-fn inlined_leaf(path: &[PathFrame]) -> Option<Wait> {
-    let functions =
-        path.iter().rev().map(|frame| &*frame.site.frame.function).filter(|function| classify::shown(function));
-    let (leaf, _) = functions
-        .filter_map(|function| function.rsplit_once("::"))
-        .find(|(_, method)| *method == "poll" || method.starts_with("poll_"))?;
-    let resource = ResourceKey { kind: ResourceKind::Other(leaf.to_owned()), address: 0 };
-    Some(Wait { resource, mode: WaitMode::Unknown, position: None, target: None })
+/// A wait for something that no table knows.
+fn other(name: &str) -> Wait {
+    let resource = ResourceKey { kind: ResourceKind::Other(name.to_owned()), address: 0 };
+    Wait { resource, mode: WaitMode::Unknown, position: None, target: None }
+}
+
+/// Gives the strand that waits for any of the tasks in the set at `set` a strand for each of them.
+pub(super) fn spread(strand: &mut Strand, set: u64, waits: &[Wait]) {
+    if strand.wait.as_ref().is_some_and(|wait| wait.mode == WaitMode::Join && wait.resource.address == set) {
+        if let [only] = waits {
+            strand.wait = Some(only.clone());
+            return;
+        }
+        strand.wait = None;
+        strand.fork = Fork::Any;
+        strand.children =
+            waits.iter().map(|wait| Strand { wait: Some(wait.clone()), ..Strand::new(Vec::new()) }).collect();
+        return;
+    }
+    for child in &mut strand.children {
+        spread(child, set, waits);
+    }
+}
+
+/// What the innermost of `functions` (root first) that is a future's poll belongs to, or else the innermost function.
+pub(super) fn innermost(functions: &[Arc<str>]) -> Option<&str> {
+    let shown = || functions.iter().rev().map(|function| &**function).filter(|function| classify::shown(function));
+    let polled = shown().find_map(polled_type);
+    polled.or_else(|| shown().next())
+}
+
+/// `T` of a function `T::poll`.
+pub(super) fn polled_type(function: &str) -> Option<&str> {
+    let (future, method) = function.rsplit_once("::")?;
+    (method == "poll" || method.starts_with("poll_")).then_some(future)
 }
 
 /// All frames of a path, inlined ones included, root first.
@@ -130,7 +159,7 @@ fn fork(leaves: &[(Vec<PathFrame>, Option<Wait>)], shared: usize, polled: &Polle
     let mut fork = Fork::Unknown;
     for frame in around {
         let named = forks_by_name(&frame.site.frame);
-        if polled.joins.contains(&frame.invocation) || named == Fork::All {
+        if polled.joins.iter().any(|(invocation, _)| *invocation == frame.invocation) || named == Fork::All {
             return Fork::All;
         }
         if polled.selects.contains(&frame.invocation) || named == Fork::Any {
@@ -144,7 +173,8 @@ fn fork(leaves: &[(Vec<PathFrame>, Option<Wait>)], shared: usize, polled: &Polle
 #[rustfmt::skip]
 const FORKING_FILES: &[(&str, Fork)] = &[
     ("macros/join.rs", Fork::All),
-    ("macros/try_join.rs", Fork::All),
+    // Ends with the first error too.
+    ("macros/try_join.rs", Fork::Any),
     ("async_await/join_mod.rs", Fork::All),
     ("macros/select.rs", Fork::Any),
     ("async_await/select_mod.rs", Fork::Any),
@@ -153,7 +183,8 @@ const FORKING_FILES: &[(&str, Fork)] = &[
 /// How a frame goes on by its function or the macro it comes from.
 fn forks_by_name(frame: &Frame) -> Fork {
     match classify::role(&frame.function) {
-        Some(Role::Join) => return Fork::All,
+        // That of tokio serves `try_join!` too.
+        Some(Role::Join) if !frame.function.starts_with("tokio::") => return Fork::All,
         Some(Role::Select) => return Fork::Any,
         _ => {}
     }

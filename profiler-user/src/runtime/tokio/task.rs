@@ -5,12 +5,14 @@ use std::{hash::Hasher as _, ops::Range, sync::Arc};
 use rustc_hash::{FxHashMap, FxHasher};
 
 use super::{
-    classify::Leaf,
+    classify::{self, Leaf},
     context,
+    ends::Share,
     heap::Header,
     holds::{Dropped, Dropping, Released},
     names,
-    poll::{self, Polled},
+    poll::{self, Hit, Polled},
+    probe::Probe,
     read::{Tokio, UNNAMED},
     resources,
     roots::Root,
@@ -21,7 +23,7 @@ use super::{
 };
 use crate::{
     debuginfo::name,
-    model::{Hold, PartyId, Strand, Task, TaskState},
+    model::{Hold, PartyId, ResourceKind, Strand, Task, TaskState},
     runtime::World,
     target::{AddressSpace, Memory},
 };
@@ -40,8 +42,12 @@ struct SemaphoreWaits {
 /// A task as it was read, with what only the rest of the read needs.
 pub(super) struct ReadTask {
     pub(super) task: Task,
-    /// Cell, from the header to its end.
-    pub(super) cell: Range<u64>,
+    /// Queued acquires that its destructor drops.
+    pub(super) acquires: Vec<u64>,
+    /// References that its destructor gives back to what may be channels.
+    pub(super) shares: Vec<Share>,
+    /// Semaphores inside of channels, each with its channel.
+    pub(super) rooms: Vec<(u64, u64)>,
     /// Semaphore waits of its strands.
     pub(super) missing: Vec<Missing>,
     /// Free permits of the semaphores that its polls touched, by the semaphore's address.
@@ -123,19 +129,17 @@ impl Tokio {
     /// The root future that `root`'s thread waits in.
     pub(super) fn read_root(&self, world: &World<'_>, root: &Root<'_>, fs_base: u64) -> ReadTask {
         let party = PartyId::BlockOn { tid: root.facts.tid };
-        let polled = root.poll(&self.code, world.memory);
-        let (mut strand, waits) = self.strands(world, &polled);
+        let mut polled = root.poll(&self.code, world.memory);
         let dropped = root.drop(self.dropping(world, fs_base), world.modules, &self.unwinder);
-        let (name, unknown) = match dropped {
-            Some(dropped) => {
-                strand.holds = self.holds(world, &dropped, &polled, &strand);
-                (names::of_destructor(world.modules, &dropped.functions).map(|(_, name)| name), dropped.incomplete)
-            }
-            None => (None, Some("what it holds: its thread's frame has no landing pad".into())),
-        };
-        let unseen = || polled.by_shape.then(|| "what else it waits for: a leaf was inlined".to_owned());
-        let leafless = leafless(&strand).or_else(unseen);
-        let awaits_known = polled.incomplete.is_none() && leafless.is_none();
+        let dropped = dropped.unwrap_or_else(|| Dropped {
+            incomplete: Some("what it holds: its thread's frame has no landing pad".into()),
+            ..Dropped::default()
+        });
+        let (mut strand, waits) = self.strands(world, &mut polled, None);
+        strand.holds = self.holds(world, &dropped, &polled, &strand);
+        let name = names::of_destructor(world.modules, &dropped.functions).map(|(_, name)| name);
+        let unseen = polled.by_shape.then(|| "what else it waits for: a leaf was inlined".to_owned());
+        let awaits_known = polled.incomplete.is_none() && unseen.is_none();
         ReadTask {
             task: Task {
                 party,
@@ -147,14 +151,16 @@ impl Tokio {
                 origin: None,
                 since: None,
                 root: strand,
-                incomplete: polled.incomplete.or(unknown).or(leafless).map(Into::into),
+                incomplete: polled.incomplete.or(dropped.incomplete).or(unseen).map(Into::into),
                 awaits_known,
                 // While its thread is not run, nothing moves.
                 imprint: root.facts.switches,
                 unstable: false,
                 thread: Some(root.facts.tid),
             },
-            cell: 0..0,
+            acquires: dropped.acquires,
+            shares: dropped.shares,
+            rooms: dropped.rooms,
             missing: waits.missing,
             available: waits.available,
             waiters: waits.waiters,
@@ -163,16 +169,23 @@ impl Tokio {
     }
 
     /// The strands that a dry poll has shown, and what its semaphore waits told on the way.
-    fn strands(&self, world: &World<'_>, polled: &Polled) -> (Strand, SemaphoreWaits) {
+    fn strands(&self, world: &World<'_>, polled: &mut Polled, probe: Option<&Probe<'_>>) -> (Strand, SemaphoreWaits) {
+        // Where the draw was inlined the order is chance; where in the code each is polled is not.
+        polled.hits.sort_by(|one, other| {
+            let order = |hit: &Hit| hit.path.iter().map(|step| (step.invocation, step.site)).collect::<Vec<_>>();
+            order(one).cmp(&order(other))
+        });
+        polled.joins.retain(|(_, site)| self.is_join(probe, *site));
         let mut waits = SemaphoreWaits::default();
         let strand = strands::build(&self.code, world.modules, polled, |hit, functions| {
-            let leaf_name = || {
-                let symbol = world.module_at(hit.function).and_then(|module| module.symbol_at(hit.function));
-                let function = symbol.map(|symbol| name::function(symbol.name));
-                function.as_deref().and_then(|name| name.rsplit_once("::")).map_or(UNNAMED, |(ty, _)| ty).to_owned()
-            };
-            let wait = waits::read(hit, functions, world.memory, &self.vtables, leaf_name);
+            let leaf_name = || leaf_name(world, hit, functions);
+            let mut wait = waits::read(hit, functions, world.memory, &self.vtables, &self.moment, leaf_name);
             if hit.leaf == Some(Leaf::Acquire) {
+                if wait.resource.kind == ResourceKind::TokioBatchSemaphore
+                    && let Some(kind) = self.lock(probe, hit, wait.resource.address)
+                {
+                    wait.resource.kind = kind;
+                }
                 waits.missing.extend(waits::missing(hit));
                 waits.waiters.extend(waits::waiter(hit, wait.resource.address));
                 waits.available.extend(waits::available(hit, wait.resource.address));
@@ -192,6 +205,29 @@ impl Tokio {
     pub(super) fn dropping<'a>(&'a self, world: &'a World<'_>, fs_base: u64) -> Dropping<'a> {
         let (code, deallocs, contended) = (&self.code, &self.deallocs, &*self.contended);
         Dropping { code, memory: world.memory, fs_base, deallocs, contended }
+    }
+
+    /// Which lock an acquire belongs to; only what is known already where there is no task to ask.
+    fn lock(&self, probe: Option<&Probe<'_>>, hit: &Hit, semaphore: u64) -> Option<ResourceKind> {
+        let site = hit.path.last()?.site;
+        if let Some(known) = self.locks.borrow().get(&site) {
+            return known.clone();
+        }
+        let file = probe?.file_of_panic_when_closed(waits::count(hit, semaphore)?);
+        let kind = file.as_deref().and_then(classify::lock_of_file);
+        self.locks.borrow_mut().insert(site, kind.clone());
+        kind
+    }
+
+    /// Whether the code at `site` polls the children of a `join!`; likewise.
+    fn is_join(&self, probe: Option<&Probe<'_>>, site: u64) -> bool {
+        if let Some(known) = self.joins.borrow().get(&site) {
+            return *known;
+        }
+        let Some(probe) = probe else { return false };
+        let is_join = probe.waits_for_the_others(site);
+        self.joins.borrow_mut().insert(site, is_join);
+        is_join
     }
 
     fn holds(&self, world: &World<'_>, dropped: &Dropped, polled: &Polled, strand: &Strand) -> Vec<Hold> {
@@ -215,6 +251,7 @@ impl Tokio {
         let mut state = header.state.task_state();
         let mut waits = SemaphoreWaits::default();
         let mut root = Strand::new(Vec::new());
+        let mut dropped = Dropped::default();
         let incomplete;
         let mut awaits_known = false;
         let mut released = Vec::new();
@@ -223,39 +260,49 @@ impl Tokio {
             self.learn_type(world, header, vtable, fs_base);
         } else {
             let scheduled = state == TaskState::Scheduled;
-            let polled = self.dry_poll(world, header, vtable, fs_base, scheduled);
-            (root, waits) = self.strands(world, &polled);
-            let dropped = self.dropping(world, fs_base).task(vtable, header, &waits.waiters);
+            let mut polled = self.dry_poll(world, header, vtable, fs_base, scheduled);
+            let probe = Probe { code: &self.code, memory, vtable, header, fs_base };
+            (root, waits) = self.strands(world, &mut polled, Some(&probe));
+            dropped = self.dropping(world, fs_base).task(vtable, header, &waits.waiters);
             root.holds = self.holds(world, &dropped, &polled, &root);
+            let mut sets = polled.hits.iter().filter(|hit| hit.leaf == Some(Leaf::JoinSet));
+            if let (Some(set), None) = (sets.next(), sets.next())
+                && let Some(joined) = waits::joined(set, &dropped.aborted, memory, &self.vtables)
+            {
+                strands::spread(&mut root, set.this, &joined);
+            }
             self.learn_name(world, header.vtable, &dropped);
-            let leafless = leafless(&root).or_else(|| overlooked(&polled, header, vtable));
-            awaits_known = polled.incomplete.is_none() && leafless.is_none();
-            incomplete = polled.incomplete.or(dropped.incomplete).or(leafless).or_else(|| nameless(vtable));
-            released = dropped.released;
+            let unseen = overlooked(&polled, header, vtable);
+            awaits_known = polled.incomplete.is_none() && unseen.is_none();
+            let unread = polled.incomplete.or(dropped.incomplete.take());
+            incomplete = unread.or(unseen).or_else(|| nameless(vtable));
+            released = std::mem::take(&mut dropped.released);
             // All its permits have been assigned and the wake has not arrived yet.
             if state == TaskState::Suspended && waits.missing.iter().any(|missing| missing.permits == 0) {
                 state = TaskState::Scheduled;
             }
         }
-        let name = self.name_of(header.vtable, &root);
         Some(ReadTask {
             task: Task {
                 party,
                 address: header.address,
                 runtime: 0,
-                name,
+                // Its name waits until all types are known.
+                name: Arc::default(),
                 state,
                 status: None,
                 origin: None,
                 since: None,
                 root,
+                imprint: incomplete.as_ref().and_then(|_| imprint(memory, &cell)),
                 incomplete: incomplete.map(Into::into),
                 awaits_known,
-                imprint: imprint(memory, &cell),
-                unstable: !unchanged(memory, header, cell.clone(), &self.vtables),
+                unstable: !unchanged(memory, header, cell, &self.vtables),
                 thread: None,
             },
-            cell,
+            acquires: dropped.acquires,
+            shares: dropped.shares,
+            rooms: dropped.rooms,
             missing: waits.missing,
             available: waits.available,
             waiters: waits.waiters,
@@ -264,9 +311,14 @@ impl Tokio {
     }
 }
 
-/// Why a task that waits for nothing is not understood: every pending poll has registered a waker somewhere.
-fn leafless(root: &Strand) -> Option<String> {
-    root.waits().next().is_none().then(|| "what it waits for: its poll reached no leaf that is known".to_owned())
+/// What a leaf that no table knows is called: its type, or the innermost function that is left of it.
+fn leaf_name(world: &World<'_>, hit: &Hit, functions: &[Arc<str>]) -> String {
+    let symbol = world.module_at(hit.function).and_then(|module| module.symbol_at(hit.function));
+    let function = symbol.map(|symbol| name::function(symbol.name));
+    let by_symbol = function.as_deref().and_then(strands::polled_type);
+    let by_frames = strands::innermost(functions);
+    let named = if hit.looked { by_frames.or(by_symbol) } else { by_symbol.or(by_frames) };
+    named.unwrap_or(UNNAMED).to_owned()
 }
 
 /// Why there may be waits that were not seen, where leaves are known by their shape: each wait has a waker registered

@@ -5,16 +5,17 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use super::{
-    classify::{self, Leaf},
+    classify::{self, Channel, Leaf},
     heap::Header,
-    poll::Hit,
+    moment::Moment,
+    poll::{Hit, LEAF_SPAN},
     queue::SEMAPHORE_SPAN,
     shape::Waiter,
     vtables::TaskVtable,
 };
 use crate::{
     model::{PartyId, ResourceKey, ResourceKind, Wait, WaitMode},
-    target::Memory,
+    target::{AddressSpace, Memory},
 };
 
 /// A semaphore wait's place: the count of permits that it still misses.
@@ -30,12 +31,14 @@ pub(super) struct Missing {
 pub(super) fn read(
     hit: &Hit,
     functions: &[Arc<str>],
-    memory: &dyn Memory,
+    memory: &AddressSpace,
     vtables: &FxHashMap<u64, TaskVtable>,
+    moment: &Moment,
     leaf_name: impl FnOnce() -> String,
 ) -> Wait {
     let first = hit.words.first().copied().unwrap_or(0);
     let primitive = classify::primitive(&functions.iter().rev().map(|function| &**function));
+    let innermost = functions.last().filter(|_| hit.looked);
     let (kind, address, mode, target) = match hit.leaf {
         Some(Leaf::Acquire) => {
             let (kind, mode) = primitive.unwrap_or((ResourceKind::TokioBatchSemaphore, None));
@@ -46,13 +49,29 @@ pub(super) fn read(
             let (kind, mode) = primitive.unwrap_or((ResourceKind::TokioNotify, None));
             (kind, touched(hit).unwrap_or(0), mode.unwrap_or(WaitMode::Notified), None)
         }
+        // Its receiver is borrowed: what its poll touches lies in the channel, whose beginning only the receiver knows.
+        Some(Leaf::ChannelReceive(Channel::Broadcast)) => {
+            (ResourceKind::TokioBroadcast, outside(hit).unwrap_or(0), WaitMode::Receive, None)
+        }
         Some(Leaf::ChannelReceive(channel)) => (channel.kind(), first, WaitMode::Receive, None),
         Some(Leaf::Join) => join(first, memory, vtables),
         Some(Leaf::JoinOutput) => join(hit.this, memory, vtables),
-        Some(Leaf::Sleep) => (ResourceKind::Timer, hit.this, WaitMode::Deadline { in_ms: None }, None),
-        Some(Leaf::Io) => (ResourceKind::Io, hit.this, WaitMode::Ready { fd: None }, None),
+        Some(Leaf::Sleep) => {
+            // How long ago a kept one was kept is not known.
+            let in_ms = memory.pid().and_then(|_| deadline(&hit.words, moment.now_ns()));
+            (ResourceKind::Timer, hit.this, WaitMode::Deadline { in_ms }, None)
+        }
+        Some(Leaf::Io) => {
+            let words = [hit.this].into_iter().chain(hit.words.iter().copied());
+            let fd = memory.pid().and_then(|pid| moment.descriptor(pid, words));
+            (ResourceKind::Io, hit.this, WaitMode::Ready { fd }, None)
+        }
         Some(Leaf::Yield) => (ResourceKind::Yield, 0, WaitMode::Unknown, None),
         Some(Leaf::JoinSet) => (ResourceKind::Other("tokio::task::JoinSet".into()), hit.this, WaitMode::Join, None),
+        // Which of its receivers shows in what it owns.
+        None if innermost.is_some_and(|function| function.starts_with("tokio::sync::broadcast::Rec")) => {
+            (ResourceKind::TokioBroadcast, 0, WaitMode::Receive, None)
+        }
         None => (ResourceKind::Other(leaf_name()), hit.this, WaitMode::Unknown, None),
     };
     Wait { resource: ResourceKey { kind, address }, mode, position: None, target }
@@ -73,6 +92,38 @@ fn join(
     }
 }
 
+/// More tasks of a set than are shown one by one.
+const MOST_JOINED: usize = 64;
+
+/// What a wait for any of a set of tasks is for, task by task. `aborted` are the tasks that dropping the set would abort, and
+/// those of any other set beside it; `None` where they are not all that are waited for.
+///
+/// Source: `JoinSet` in tokio/src/task/join_set.rs, 1.28 to 1.54: a pointer and a length, and its drop aborts its tasks.
+pub(super) fn joined(
+    hit: &Hit,
+    aborted: &[u64],
+    memory: &dyn Memory,
+    vtables: &FxHashMap<u64, TaskVtable>,
+) -> Option<Vec<Wait>> {
+    let length = hit.words.iter().take(2).min()?;
+    let mut headers = aborted.to_vec();
+    headers.sort_unstable();
+    headers.dedup();
+    if headers.len() > MOST_JOINED || (headers.len() as u64) < (*length).max(1) {
+        return None;
+    }
+    let waits = headers.into_iter().map(|address| {
+        let (kind, address, mode, target) = join(address, memory, vtables);
+        target.map(|target| Wait {
+            resource: ResourceKey { kind, address },
+            mode,
+            position: None,
+            target: Some(target),
+        })
+    });
+    waits.collect()
+}
+
 /// The party that a task's header stands for.
 pub(super) fn party(header: &Header, vtable: &TaskVtable, memory: &dyn Memory) -> Option<PartyId> {
     let runtime = memory.read_u64(header.address + vtable.scheduler_offset).ok()?;
@@ -83,14 +134,52 @@ pub(super) fn party(header: &Header, vtable: &TaskVtable, memory: &dyn Memory) -
 /// The shared object that a leaf points at: the word of the future that lies just below the first atomic access outside
 /// of the future itself. This is how the layout is read from the code: no offset of `Acquire` or `Notified` is assumed.
 fn touched(hit: &Hit) -> Option<u64> {
-    let outside = |address: u64| address.wrapping_sub(hit.this) >= hit.words.len() as u64 * 8;
-    let access = hit.atomics.iter().find(|atomic| outside(atomic.address))?;
-    hit.words.iter().copied().filter(|word| access.address.wrapping_sub(*word) < SEMAPHORE_SPAN).max()
+    let access = outside(hit)?;
+    let words = hit.words.iter().take(LEAF_SPAN as usize / 8).copied();
+    words.filter(|word| access.wrapping_sub(*word) < SEMAPHORE_SPAN).max()
+}
+
+/// Milliseconds from `now_ns` until the one point in time that `words` hold; `None` where they hold none or several.
+///
+/// Source: `Instant` in library/std/src/sys/pal/unix/time.rs: seconds, then 32 bits of nanoseconds. `Sleep` holds its
+/// deadline (tokio/src/time/sleep.rs, 1.28 to 1.54), in older versions twice.
+fn deadline(words: &[u64], now_ns: u64) -> Option<i64> {
+    /// `Instant::far_future` in tokio/src/time/instant.rs is 30 years away.
+    const FAR: u64 = 31 * 365 * 86_400;
+    /// A deadline that has passed was met long ago; small numbers are no points in time.
+    const PAST: u64 = 86_400;
+    const SMALL: u64 = 16;
+    let now = now_ns / 1_000_000_000;
+    let instants = words.windows(2).filter_map(|pair| {
+        let nanoseconds = pair[1] & u64::from(u32::MAX);
+        let near = (now.saturating_sub(PAST).max(SMALL)..now + FAR).contains(&pair[0]);
+        (near && nanoseconds < 1_000_000_000).then_some((pair[0], nanoseconds))
+    });
+    let instants: Vec<(u64, u64)> = instants.collect();
+    // The timer keeps the same moment twice, in milliseconds since its runtime began, and what stands behind a sleep may be
+    // anything.
+    let begun =
+        |seconds: u64, ticks: u64| (seconds * 1000).checked_sub(ticks).is_some_and(|at| at <= now_ns / 1_000_000);
+    let twice = |word: &u64| words.iter().filter(|other| *other == word).count() > 1;
+    let confirmed =
+        |(seconds, _): &(u64, u64)| words.iter().any(|word| *word > 0 && begun(*seconds, *word) && twice(word));
+    let deadline = instants.iter().find(|instant| confirmed(instant)).or(match &instants[..] {
+        [only] => Some(only),
+        _ => None,
+    })?;
+    let left = i128::from(deadline.0) * 1_000_000_000 + i128::from(deadline.1) - i128::from(now_ns);
+    i64::try_from(left / 1_000_000).ok()
+}
+
+/// The first address outside of the future itself that its poll changed atomically.
+fn outside(hit: &Hit) -> Option<u64> {
+    let outside = |address: &u64| address.wrapping_sub(hit.this) >= LEAF_SPAN;
+    hit.atomics.iter().map(|atomic| atomic.address).find(outside)
 }
 
 /// The count of permits that a queued acquire still misses: the one word of its own that its poll changes atomically.
 pub(super) fn missing(hit: &Hit) -> Option<Missing> {
-    let inside = |address: u64| address.wrapping_sub(hit.this) < hit.words.len() as u64 * 8;
+    let inside = |address: u64| address.wrapping_sub(hit.this) < LEAF_SPAN;
     hit.atomics
         .iter()
         .find(|atomic| atomic.size == 8 && inside(atomic.address))
@@ -108,7 +197,39 @@ pub(super) fn waiter(hit: &Hit, semaphore: u64) -> Option<Waiter> {
 ///
 /// Source: `permits` in tokio/src/sync/batch_semaphore.rs, 1.28 to 1.54: the count stands one bit up, above a closed flag.
 pub(super) fn available(hit: &Hit, semaphore: u64) -> Option<(u64, u64)> {
+    let (_, count) = count(hit, semaphore)?;
+    Some((semaphore, count >> 1))
+}
+
+/// Address and value of a semaphore's count of free permits, with the flag below it.
+pub(super) fn count(hit: &Hit, semaphore: u64) -> Option<(u64, u64)> {
     let own = |address: u64| address.wrapping_sub(semaphore) < SEMAPHORE_SPAN;
     let access = hit.atomics.iter().find(|atomic| atomic.size == 8 && own(atomic.address))?;
-    Some((semaphore, access.old? >> 1))
+    Some((access.address, access.old?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: u64 = 5_000_000_000_000;
+
+    #[test]
+    fn a_deadline_is_told_from_pointers_and_small_numbers() {
+        let words = [1, 0x7f00_1234_5678, 5003, 0xdead_1dcd_6500, 0, 2];
+        assert_eq!(deadline(&words, NOW), Some(3500));
+        assert_eq!(deadline(&[4999, 0], NOW), Some(-1000));
+        assert_eq!(deadline(&[1, 0x7f00_1234_5678, 3, 4], NOW), None);
+    }
+
+    #[test]
+    fn of_two_points_in_time_neither_is_the_deadline() {
+        assert_eq!(deadline(&[5003, 0, 5004, 0], NOW), None);
+    }
+
+    #[test]
+    fn a_deadline_is_told_from_the_timers_own_count() {
+        let words = [3_600_024, 3_600_024, 0x5574_0250_e270, 0, 8600, 0x5574_076a_770a, 7777, 1];
+        assert_eq!(deadline(&words, NOW), Some(3_600_124));
+    }
 }

@@ -1,0 +1,117 @@
+//! What a dry drop shows of channels: which of the references that it gives back are to channels, and which end each is.
+//!
+//! See [`super::channels`] for what is made of it.
+
+use super::{
+    classify::{Channel, Sink},
+    holds::{Dropped, Given, path},
+};
+use crate::{
+    dryrun::{Atomic, Machine, Reg},
+    target::Memory,
+};
+
+/// A reference given back to an object that was changed in more than its count of references: an end of a channel, perhaps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Share {
+    /// Address of the count, which is that of the object: an `ArcInner` begins with it.
+    pub(super) base: u64,
+    /// Call sites that led there, outermost first.
+    pub(super) path: Vec<u64>,
+}
+
+/// Bytes of a channel's shared part in which its counts, locks and semaphore lie, at most.
+pub(super) const CHANNEL_SPAN: u64 = 1024;
+/// Bytes from one count of references of an `ArcInner` to the other: strong, then weak (library/alloc/src/sync.rs).
+const COUNTS: u64 = 8;
+/// More weak references than any channel has: above it the word is something else's.
+const WEAK_SANE: u64 = 1 << 32;
+
+/// Watches a drop.
+#[derive(Default)]
+pub(super) struct Ends {
+    /// Receivers whose drop is being run: depth of its frame, address of the channel.
+    receivers: Vec<(usize, u64)>,
+    /// Counts that were lowered by one, with the calls that led there.
+    lowered: Vec<Share>,
+    /// Everything that was changed atomically.
+    touched: Vec<u64>,
+    /// Semaphores of channels whose receiver's drop has closed them.
+    closed: Vec<u64>,
+    /// Sinks that were inlined: what is left of them, and where in the channel it was called.
+    parts: Vec<Given>,
+    /// Semaphores inside of channels, each with its channel.
+    rooms: Vec<(u64, u64)>,
+}
+
+impl Ends {
+    /// The drop of a receiver begins, in a frame at `depth`.
+    pub(super) fn begin_receiver(&mut self, depth: usize, channel: u64) {
+        self.receivers.push((depth, channel));
+    }
+
+    /// A frame at `depth` has returned.
+    pub(super) fn end(&mut self, depth: usize) {
+        while self.receivers.pop_if(|(open, _)| *open >= depth).is_some() {}
+    }
+
+    /// Part of a sink is called; that of a receiver whose own drop is being run tells only where its channel's semaphore is.
+    pub(super) fn part(&mut self, m: &Machine<'_>, sink: Sink) {
+        let Some(address) = m.reg(Reg::Rdi) else { return };
+        if sink == Sink::Receiver(Channel::Mpsc) {
+            self.closed.push(address);
+        }
+        match self.receivers.last() {
+            Some((_, channel)) if matches!(sink, Sink::Receiver(_)) => {
+                if sink == Sink::Receiver(Channel::Mpsc) {
+                    self.rooms.push((address, *channel));
+                }
+            }
+            _ => self.parts.push(Given { path: path(m), sink, address, amount: 1, within: None }),
+        }
+    }
+
+    /// Whether what is given back to this semaphore is the room of messages that a receiver drops.
+    pub(super) fn is_closed(&self, semaphore: u64) -> bool {
+        self.closed.contains(&semaphore)
+    }
+
+    /// Something was changed atomically.
+    pub(super) fn atomic(&mut self, m: &Machine<'_>, access: &Atomic) {
+        self.touched.push(access.address);
+        if access.size == 8
+            && let (Some(old), Some(new)) = (access.old, access.new)
+            && old.checked_sub(1) == Some(new)
+        {
+            self.lowered.push(Share { base: access.address, path: path(m) });
+        }
+    }
+
+    /// Adds what was seen to what the drop has shown.
+    pub(super) fn finish(mut self, memory: &dyn Memory, dropped: &mut Dropped) {
+        for part in std::mem::take(&mut self.parts) {
+            if let Some(base) = self.base_of(part.address, memory) {
+                if part.sink == Sink::Receiver(Channel::Mpsc) {
+                    self.rooms.push((part.address, base));
+                }
+                dropped.given.push(Given { address: base, ..part });
+            }
+        }
+        self.touched.sort_unstable();
+        // Between the two counts of references, which stand first, and the end of what a channel may take.
+        let is_touched_inside = |base: u64| {
+            let first = self.touched.partition_point(|address| *address <= base.saturating_add(COUNTS));
+            self.touched.get(first).is_some_and(|address| *address - base < CHANNEL_SPAN)
+        };
+        self.lowered.retain(|share| is_touched_inside(share.base));
+        (dropped.shares, dropped.rooms) = (self.lowered, self.rooms);
+    }
+
+    /// The object that `part` lies in: nothing else can begin between its counts and what is inside of it.
+    fn base_of(&self, part: u64, memory: &dyn Memory) -> Option<u64> {
+        let is_object =
+            |base: u64| memory.read_u64(base.saturating_add(COUNTS)).is_ok_and(|weak| (1..WEAK_SANE).contains(&weak));
+        let bases = self.lowered.iter().map(|share| share.base);
+        bases.filter(|base| part.wrapping_sub(*base) < CHANNEL_SPAN && is_object(*base)).max()
+    }
+}
