@@ -1,5 +1,7 @@
 //! The machine as others see it: registers, memory, frames, and how to start it.
 
+use std::ops::Range;
+
 use super::code::CodeCache;
 use super::cpu::{Cpu, Reg};
 use super::hooks::{CallFrame, Hooks};
@@ -191,12 +193,13 @@ impl<'m> Machine<'m> {
         }
     }
 
-    /// Notices loads of the code that is run from `length` bytes at `address`, and from nowhere else, from now on.
-    pub fn watch(&mut self, address: u64, length: u64) {
-        self.cpu.memory.watch(address, length);
+    /// Notices when the code loads the 8-byte word `value`, from wherever except from `except`, from now on; 0 is never
+    /// noticed.
+    pub fn watch(&mut self, value: u64, except: Range<u64>) {
+        self.cpu.memory.watch(value, except);
     }
 
-    /// Whether the code has loaded anything from the watched bytes since this was asked last.
+    /// Whether the code has loaded the watched word since this was asked last.
     pub fn has_looked(&self) -> bool {
         self.cpu.memory.noticed().replace(false)
     }

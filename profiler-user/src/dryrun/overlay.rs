@@ -1,6 +1,6 @@
 //! The target's memory as the run has changed it: pages written to are copied, all others are read from the target.
 
-use std::cell::Cell;
+use std::{cell::Cell, ops::Range};
 
 use rustc_hash::FxHashMap;
 
@@ -41,8 +41,8 @@ pub(super) struct Overlay<'m> {
     /// Recently looked up pages and their place in `pages`; `CLEAN` for those that are not written.
     recent: [Cell<(u64, u32)>; RECENT],
     most_pages: usize,
-    /// Loads from here are noticed: first address, and one past the last.
-    watched: (u64, u64),
+    /// Loads of this word are noticed, unless it is 0 or comes from there.
+    watched: (u64, Range<u64>),
     noticed: Cell<bool>,
 }
 
@@ -58,7 +58,7 @@ impl<'m> Overlay<'m> {
             index: FxHashMap::default(),
             recent: [const { Cell::new((u64::MAX, CLEAN)) }; RECENT],
             most_pages: most_bytes / PAGE,
-            watched: (0, 0),
+            watched: (0, 0..0),
             noticed: Cell::new(false),
         }
     }
@@ -68,13 +68,13 @@ impl<'m> Overlay<'m> {
         self.memory
     }
 
-    /// Notices loads from `length` bytes at `address`, and from nowhere else, from now on.
-    pub(super) fn watch(&mut self, address: u64, length: u64) {
-        self.watched = (address, address.saturating_add(length));
+    /// Notices loads of the word `value`, and of no other, from now on, except from `except`; of none if it is 0.
+    pub(super) fn watch(&mut self, value: u64, except: Range<u64>) {
+        self.watched = (value, except);
         self.noticed.set(false);
     }
 
-    /// Whether anything was loaded from there; says so until it is told otherwise.
+    /// Whether it was loaded; says so until it is told otherwise.
     pub(super) fn noticed(&self) -> &Cell<bool> {
         &self.noticed
     }
@@ -109,12 +109,18 @@ impl<'m> Overlay<'m> {
     /// Reads at most [`WIDEST`] bytes and returns which of them are unknown.
     pub(super) fn read(&self, address: u64, buf: &mut [u8]) -> Result<u32, Why> {
         let offset = address as usize % PAGE;
-        if offset + buf.len() <= PAGE {
-            return self.read_in_page(address, buf);
+        let poison = if offset + buf.len() <= PAGE {
+            self.read_in_page(address, buf)?
+        } else {
+            let (low, high) = buf.split_at_mut(PAGE - offset);
+            let next = address.checked_add(low.len() as u64).ok_or(Why::Memory(address))?;
+            self.read_in_page(address, low)? | self.read_in_page(next, high)? << low.len()
+        };
+        let (value, except) = &self.watched;
+        if *value != 0 && buf.chunks_exact(8).any(|word| word == value.to_le_bytes()) && !except.contains(&address) {
+            self.noticed.set(true);
         }
-        let (low, high) = buf.split_at_mut(PAGE - offset);
-        let next = address.checked_add(low.len() as u64).ok_or(Why::Memory(address))?;
-        Ok(self.read_in_page(address, low)? | self.read_in_page(next, high)? << low.len())
+        Ok(poison)
     }
 
     /// Writes at most [`WIDEST`] bytes, those of `poison` as unknown.
@@ -143,9 +149,6 @@ impl<'m> Overlay<'m> {
     }
 
     fn read_in_page(&self, address: u64, buf: &mut [u8]) -> Result<u32, Why> {
-        if address < self.watched.1 && address.saturating_add(buf.len() as u64) > self.watched.0 {
-            self.noticed.set(true);
-        }
         let number = address / PAGE as u64;
         let Some(place) = self.find(number) else {
             if (PRIVATE..PRIVATE_END).contains(&address) {
@@ -322,14 +325,16 @@ mod tests {
     }
 
     #[test]
-    fn loads_are_noticed_where_they_are_watched() {
+    fn loads_of_the_watched_word_are_noticed() {
         let mut overlay = Overlay::new(&Bytes, 1 << 20);
-        overlay.watch(0x2_0010, 16);
+        overlay.watch(0x5555_1234_5678, 0x2_0100..0x2_0200);
+        overlay.store(0x2_0010, 8, Value::known(0x5555_1234_5678)).unwrap();
+        overlay.store(0x2_0110, 8, Value::known(0x5555_1234_5678)).unwrap();
+        overlay.load(0x2_0110, 8).unwrap();
         overlay.load(0x2_0008, 8).unwrap();
-        overlay.load(0x2_0020, 8).unwrap();
-        overlay.store(0x2_0010, 8, Value::known(1)).unwrap();
+        overlay.load(0x2_0010, 4).unwrap();
         assert!(!overlay.noticed().get());
-        overlay.load(0x2_001c, 8).unwrap();
+        overlay.read(0x2_0008, &mut [0; 16]).unwrap();
         assert!(overlay.noticed().replace(false));
         assert!(!overlay.noticed().get());
     }

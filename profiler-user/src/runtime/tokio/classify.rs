@@ -95,8 +95,10 @@ pub(super) enum Role {
     ResumeUnwinding,
     /// Puts the thread to sleep until its root future is woken.
     Park,
-    /// Keeps the waker for something other than its own end.
+    /// Keeps a waker, which its caller need not be waiting by.
     Registers,
+    /// Runs the tasks of a `LocalSet`.
+    Tick,
     /// Wraps the poll of one type of future.
     TaskPoll,
     /// Some other `poll`.
@@ -186,8 +188,9 @@ const ROLES: &[(&str, Role)] = &[
     ("tokio::runtime::task::raw::poll", Role::TaskPoll),
     ("tokio::runtime::task::harness::Harness::poll", Role::TaskPoll),
     ("tokio::runtime::task::core::Core::poll", Role::TaskPoll),
-    // tokio/src/task/local.rs: to be polled again when a task of the set is woken
-    ("tokio::task::local::RunUntil::poll", Role::Registers),
+    // tokio/src/sync/task/atomic_waker.rs, tokio/src/task/local.rs
+    ("tokio::sync::task::atomic_waker::AtomicWaker::register_by_ref", Role::Registers),
+    ("tokio::task::local::LocalSet::tick", Role::Tick),
     // tokio/src/macros/support.rs: the fair start of select!
     ("tokio::macros::support::thread_rng_n", Role::Draw),
     ("tokio::runtime::context::thread_rng_n", Role::Draw),

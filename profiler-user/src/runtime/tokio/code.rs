@@ -3,18 +3,16 @@
 
 use std::{
     cell::{OnceCell, RefCell},
+    ops::Range,
     sync::Arc,
 };
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::{
-    classify::{self, Leaf, Role, Sink},
-    shape,
-};
+use super::classify::{self, Leaf, Role, Sink};
 use crate::{
     debuginfo::{Module, SymbolKind, name},
-    dryrun::{CodeCache, Machine},
+    dryrun::CodeCache,
     locks,
     model::Frame,
     target::Memory,
@@ -32,11 +30,13 @@ pub(super) struct SiteFrame {
 /// See the module's text.
 pub(super) struct Code {
     roles: FxHashMap<u64, Role>,
+    /// Of each module, where its constants lie.
+    constants: Vec<Range<u64>>,
     functions: FxHashSet<u64>,
     externals: FxHashMap<u64, String>,
     sites: RefCell<FxHashMap<u64, Arc<[SiteFrame]>>>,
-    /// How far above the stack pointer a poll's waker stands at a call, `None` where it is not made yet.
-    pub(super) waker_places: RefCell<FxHashMap<u64, Option<u64>>>,
+    /// Of a task's poll function, where the functions of the waker stand that it hands down.
+    pub(super) wakers_of: RefCell<FxHashMap<u64, u64>>,
     /// `Semaphore::release(&self, permits)`, where it was not inlined away.
     pub(super) release: Option<u64>,
     /// Whether frames have landing pads that say what they own.
@@ -56,10 +56,11 @@ impl Code {
         let executable = modules.iter().flat_map(|module| module.executable_ranges().iter().cloned()).collect();
         let mut code = Self {
             roles: FxHashMap::default(),
+            constants: modules.iter().map(constants).collect(),
             functions: FxHashSet::default(),
             externals: FxHashMap::default(),
             sites: RefCell::default(),
-            waker_places: RefCell::default(),
+            wakers_of: RefCell::default(),
             release: None,
             unwinds: modules.first().is_some_and(locks::unwinds),
             locks: locks::Functions::default(),
@@ -118,13 +119,16 @@ impl Code {
         self.wakers.get().is_some_and(|functions| functions.contains(&address))
     }
 
-    /// Learns them, if a function is being called that the waker of the task at `header` is handed to.
-    pub(super) fn learn_waker(&self, m: &Machine<'_>, header: u64) {
-        if self.nameless
-            && self.wakers.get().is_none()
-            && let Some(functions) = shape::waker_of(m, header, |address| self.is_function(address))
-        {
-            self.wakers.get_or_init(|| functions);
+    /// Learns that the poll function `poll` hands down a waker whose functions stand at `table`.
+    pub(super) fn learn_waker(&self, memory: &dyn Memory, poll: u64, table: u64) {
+        self.wakers_of.borrow_mut().insert(poll, table);
+        if self.nameless && self.wakers.get().is_none() {
+            let function = |entry: u64| memory.read_u64(table.wrapping_add(entry * 8));
+            if let (Ok(clone), Ok(wake), Ok(wake_by_ref), Ok(drop)) =
+                (function(0), function(1), function(2), function(3))
+            {
+                self.wakers.get_or_init(|| [clone, wake, wake_by_ref, drop]);
+            }
         }
     }
 
@@ -137,6 +141,11 @@ impl Code {
             self.roles.iter().filter(|(_, role)| waits(role)).map(|(address, _)| *address).collect();
         functions.sort_unstable();
         functions
+    }
+
+    /// The constants of the module that `address` is one of.
+    pub(super) fn constants_around(&self, address: u64) -> Range<u64> {
+        self.constants.iter().find(|range| range.contains(&address)).cloned().unwrap_or_default()
     }
 
     /// The imported function at `address`.
@@ -169,4 +178,12 @@ impl Code {
         self.sites.borrow_mut().insert(site, Arc::clone(&frames));
         frames
     }
+}
+
+/// From the first to the last of a module's constants, those included that hold addresses; all of it where no section tells.
+fn constants(module: &Module) -> Range<u64> {
+    let sections = [".rodata", ".data.rel.ro", ".got"].into_iter().filter_map(|name| module.section(name));
+    let ranges: Vec<Range<u64>> = sections.map(|section| section.address..section.address + section.size).collect();
+    let (start, end) = (ranges.iter().map(|range| range.start).min(), ranges.iter().map(|range| range.end).max());
+    start.zip(end).map_or_else(|| module.range(), |(start, end)| start..end)
 }

@@ -34,6 +34,8 @@ pub(super) struct Ends {
     receivers: Vec<(usize, u64)>,
     /// Counts that were lowered by one, with the calls that led there.
     lowered: Vec<Share>,
+    /// Counts that were raised by one and not lowered since: a reference that the drop makes for its own use.
+    raised: Vec<u64>,
     /// Everything that was changed atomically.
     touched: Vec<u64>,
     /// Semaphores of channels whose receiver's drop has closed them.
@@ -79,11 +81,14 @@ impl Ends {
     /// Something was changed atomically.
     pub(super) fn atomic(&mut self, m: &Machine<'_>, access: &Atomic) {
         self.touched.push(access.address);
-        if access.size == 8
-            && let (Some(old), Some(new)) = (access.old, access.new)
-            && old.checked_sub(1) == Some(new)
-        {
-            self.lowered.push(Share { base: access.address, path: path(m) });
+        let (8, Some(old), Some(new)) = (access.size, access.old, access.new) else { return };
+        if old.checked_add(1) == Some(new) {
+            self.raised.push(access.address);
+        } else if new.checked_add(1) == Some(old) {
+            match self.raised.iter().position(|raised| *raised == access.address) {
+                Some(own) => drop(self.raised.swap_remove(own)),
+                None => self.lowered.push(Share { base: access.address, path: path(m) }),
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use super::{
     heap::Header,
     policy::Policy,
     shape::{self, Watcher},
-    state::{NOTIFIED, RUNNING},
+    state::{NOTIFIED, REFERENCE, RUNNING},
     vtables::TaskVtable,
     waker::{WakerSearch, receiver, takes_context},
 };
@@ -68,8 +68,8 @@ pub(super) struct Polled {
     pub(super) joins: Vec<(u64, u64)>,
     /// Functions between the scheduler and the future, made for its type alone.
     pub(super) poll_functions: Vec<u64>,
-    /// Some leaf was known by its shape alone: others may have been passed by.
-    pub(super) by_shape: bool,
+    /// Looks at its waker were noticed from its beginning: no leaf was passed by.
+    pub(super) watched: bool,
     /// Why it is not the whole truth.
     pub(super) incomplete: Option<String>,
     /// The deepest call before any hit, for a task whose leaf was inlined: where it was made from tells the leaf.
@@ -87,19 +87,42 @@ pub(super) fn run(
     first_only: bool,
     observe: &mut dyn FnMut(&Machine<'_>),
 ) -> Polled {
-    let mut machine = machine_for(code, memory, header, fs_base);
-    let waker = WakerSearch::OnStack { header: header.address };
-    let task = Some(Polling { header: header.address, began: false });
-    let hooks = PollHooks::new(code, first_only);
-    let mut hooks = PollHooks { observe: Some(observe), waker, task, ..hooks };
-    let outcome = machine.call(vtable.poll, &[header.address], &mut hooks);
-    let began = hooks.task.as_ref().is_some_and(|task| task.began);
-    let mut polled = hooks.finish(&outcome);
-    if vtable.by_shape && !began {
-        polled.hits.clear();
-        polled.incomplete = Some("what was taken for its poll did not begin as one".into());
-    }
-    polled
+    let mut poll = |known: Option<u64>| {
+        let mut machine = machine_for(code, memory, header, fs_base);
+        let task = Some(Polling { header: header.address, began: false });
+        let waker = WakerSearch::new(Some(header.address));
+        let mut hooks = PollHooks { observe: Some(&mut *observe), waker, task, ..PollHooks::new(code, first_only) };
+        hooks.waker.begin(&mut machine, code, known);
+        let outcome = machine.call(vtable.poll, &[header.address], &mut hooks);
+        let began = hooks.task.as_ref().is_some_and(|task| task.began);
+        let found = hooks.waker.found();
+        let mut polled = hooks.finish(&outcome);
+        if vtable.by_shape && !began {
+            polled.hits.clear();
+            polled.incomplete = Some("what was taken for its poll did not begin as one".into());
+        }
+        (polled, found)
+    };
+    let known = code.wakers_of.borrow().get(&vtable.poll).copied();
+    from_the_beginning(&mut poll, known, |found| code.learn_waker(memory, vtable.poll, found))
+}
+
+/// Polls once, or, where the functions of the waker were not `known` and the first poll has found them, once more: who looked
+/// at the waker before it was found went unseen.
+fn from_the_beginning(
+    poll: &mut dyn FnMut(Option<u64>) -> (Polled, Option<u64>),
+    known: Option<u64>,
+    learn: impl FnOnce(u64),
+) -> Polled {
+    let (polled, found) = poll(known);
+    let (polled, watched) = match (known, found) {
+        (None, Some(found)) => {
+            learn(found);
+            (poll(Some(found)).0, true)
+        }
+        (known, _) => (polled, known.is_some()),
+    };
+    Polled { watched, ..polled }
 }
 
 /// A machine in which the task at `header` can be polled.
@@ -120,18 +143,25 @@ pub(super) fn resume(
     fs_base: u64,
     set: &[u64],
 ) -> (Polled, Vec<u64>) {
-    let mut machine = locks::machine_at(&code.cache, memory, root_limits(), frames, fs_base);
-    // The system call that the thread is in returns nothing: no event, nobody woken.
-    machine.set_reg(Reg::Rax, Some(0));
-    for flag in set {
-        machine.write(*flag, &[1]);
-    }
-    let invocations = (0..frames.len() as u64).collect();
-    let next = frames.len() as u64;
-    let mut hooks = PollHooks { parking: true, invocations, next, ..PollHooks::new(code, false) };
-    let outcome = machine.resume(&mut hooks);
-    let flags = std::mem::take(&mut hooks.clear_flags);
-    (hooks.finish(&outcome), flags)
+    let mut flags = Vec::new();
+    let mut poll = |known: Option<u64>| {
+        let mut machine = locks::machine_at(&code.cache, memory, root_limits(), frames, fs_base);
+        // The system call that the thread is in returns nothing: no event, nobody woken.
+        machine.set_reg(Reg::Rax, Some(0));
+        for flag in set {
+            machine.write(*flag, &[1]);
+        }
+        let invocations = (0..frames.len() as u64).collect();
+        let next = frames.len() as u64;
+        let mut hooks = PollHooks { parking: true, invocations, next, ..PollHooks::new(code, false) };
+        hooks.waker.begin(&mut machine, code, known);
+        let outcome = machine.resume(&mut hooks);
+        flags = std::mem::take(&mut hooks.clear_flags);
+        let found = hooks.waker.found();
+        (hooks.finish(&outcome), found)
+    };
+    let polled = from_the_beginning(&mut poll, None, |_| ());
+    (polled, flags)
 }
 
 /// Bounds of a run from within a thread's frames: a root may own a great many things, and there are few roots.
@@ -174,6 +204,8 @@ struct PollHooks<'c> {
     parking: bool,
     /// It has.
     parked: bool,
+    /// Invocations that run the tasks of a `LocalSet` besides a future.
+    drivers: Vec<u64>,
     /// One-byte flags that were swapped for clear and were clear.
     clear_flags: Vec<u64>,
     polled: Polled,
@@ -192,23 +224,25 @@ impl<'c> PollHooks<'c> {
             first_only,
             task: None,
             watcher: Watcher::default(),
-            waker: WakerSearch::InContext,
+            waker: WakerSearch::new(None),
             parking: false,
             parked: false,
+            drivers: Vec::new(),
             clear_flags: Vec::new(),
             polled: Polled {
                 hits: Vec::new(),
                 selects: Vec::new(),
                 joins: Vec::new(),
                 poll_functions: Vec::new(),
-                by_shape: false,
+                watched: false,
                 incomplete: None,
                 deepest_call: Vec::new(),
             },
         }
     }
 
-    fn finish(self, outcome: &Outcome) -> Polled {
+    fn finish(mut self, outcome: &Outcome) -> Polled {
+        self.pass_over_drivers();
         let mut polled = self.polled;
         polled.incomplete = match outcome {
             Outcome::Returned { .. } => None,
@@ -218,6 +252,28 @@ impl<'c> PollHooks<'c> {
             Outcome::Unknown(unknown) => Some(unknown.to_string()),
         };
         polled
+    }
+
+    /// Whether the code that runs is the poll of a `LocalSet` itself, which waits for its tasks.
+    fn is_set(&self, m: &Machine<'_>) -> bool {
+        m.frames().last().is_some_and(|frame| self.policy.code.role(frame.function) == Some(Role::Poll))
+    }
+
+    /// Takes out what is no wait of its own: who runs a `LocalSet` besides its future is polled again when a task of the set is
+    /// woken, and sees to that before all else.
+    ///
+    /// Source: `RunUntil::poll` in tokio/src/task/local.rs, 1.38 to 1.54.
+    fn pass_over_drivers(&mut self) {
+        for driver in std::mem::take(&mut self.drivers) {
+            let registers = |hit: &Hit| {
+                let caller = hit.path.iter().rev().nth(1);
+                self.policy.code.role(hit.function) == Some(Role::Registers)
+                    && caller.is_some_and(|step| step.invocation == driver)
+            };
+            if let Some(at) = self.polled.hits.iter().position(registers) {
+                self.polled.hits.remove(at);
+            }
+        }
     }
 
     fn path(&self, m: &Machine<'_>) -> Vec<Step> {
@@ -245,17 +301,22 @@ impl<'c> PollHooks<'c> {
     /// Whatever is to be woken has to look at the task's waker: to keep a copy, or to see that it has one already. Who looks
     /// and is no leaf that a table knows is one all the same, also where no function of its own is left of it.
     fn notice(&mut self, m: &Machine<'_>) {
-        if !m.has_looked() || self.inside.is_some() || self.polled.hits.len() >= MAX_HITS {
+        if m.has_looked() {
+            self.look(m);
+        }
+    }
+
+    fn look(&mut self, m: &Machine<'_>) {
+        if self.inside.is_some() || self.polled.hits.len() >= MAX_HITS {
             return;
         }
         let Some(frame) = m.frames().last() else { return };
-        if self.policy.code.role(frame.function) == Some(Role::Registers) {
-            return;
-        }
         let path = self.path(m);
-        let invocation = path.last().map(|step| step.invocation);
-        // It compares two words, clones, and drops the old one: one look.
-        let again = |last: &Hit| last.looked && last.path.last().map(|step| step.invocation) == invocation;
+        // It compares two words, clones, and drops the old one, each perhaps in a function of its own: one look.
+        let inside = |outer: &[Step], inner: &[Step]| {
+            outer.last().is_none_or(|step| inner.iter().any(|other| other.invocation == step.invocation))
+        };
+        let again = |last: &Hit| last.leaf.is_none() && (inside(&last.path, &path) || inside(&path, &last.path));
         if self.polled.hits.last().is_some_and(again) {
             return;
         }
@@ -264,6 +325,21 @@ impl<'c> PollHooks<'c> {
         let function = frame.function;
         let hit = Hit { path, leaf: None, function, looked: true, this, words: Vec::new(), atomics: Vec::new() };
         self.polled.hits.push(hit);
+    }
+
+    /// An acquire without a name has been polled, up to the instruction at `ip`.
+    fn queued(&mut self, m: &Machine<'_>, ip: u64, acquire: shape::QueuedAcquire) {
+        // It looked at the waker under the lock of its queue.
+        m.has_looked();
+        if self.polled.hits.len() >= MAX_HITS {
+            return;
+        }
+        if let Some(observe) = self.observe.take() {
+            observe(m);
+        }
+        let shape::QueuedAcquire { this, words, atomics } = acquire;
+        let (path, leaf) = (self.path(m), Some(Leaf::Acquire));
+        self.polled.hits.push(Hit { path, leaf, function: ip, looked: true, this, words, atomics });
     }
 }
 
@@ -279,10 +355,10 @@ impl Hooks for PollHooks<'_> {
         self.notice(m);
         let caller = self.invocations.last().copied().unwrap_or(0);
         let role = self.policy.code.role(target);
-        if let Some(task) = &self.task {
-            self.policy.code.learn_waker(m, task.header);
+        // A root is given its context by its first poll function.
+        if self.task.is_some() || matches!(role, Some(Role::Poll | Role::Leaf(_))) {
+            self.waker.find(m, self.policy.code);
         }
-        self.waker.find(m, self.policy.code, matches!(role, Some(Role::Poll | Role::Leaf(_))));
         // A root that waits again: its loop has come to the park function, or to the system call inside it.
         if role == Some(Role::Park)
             || (self.parking && self.inside.is_none() && self.policy.code.external(target).is_some_and(waits))
@@ -298,6 +374,7 @@ impl Hooks for PollHooks<'_> {
             match role {
                 Some(Role::Select | Role::Draw) => self.polled.selects.push(caller),
                 Some(Role::Join) => self.polled.joins.push((caller, m.ip())),
+                Some(Role::Tick) if !self.is_set(m) => self.drivers.push(caller),
                 _ => {}
             }
             if self.polled.hits.is_empty() && depth > self.deepest {
@@ -375,21 +452,18 @@ impl Hooks for PollHooks<'_> {
         if self.parking && access.size == 1 && (access.old, access.new) == (Some(0), Some(0)) {
             self.clear_flags.push(access.address);
         }
+        let mut copies = false;
         if let Some(task) = self.task.as_mut().filter(|task| task.header == access.address) {
             task.began |= access.new.is_some_and(|state| state & RUNNING != 0);
+            copies = access.old.zip(access.new).is_some_and(|(old, new)| old.checked_add(REFERENCE) == Some(new));
         }
-        if self.inside.is_none()
-            && let Some(acquire) = self.watcher.on_atomic(m, access)
-            && self.polled.hits.len() < MAX_HITS
-        {
-            if let Some(observe) = self.observe.take() {
-                observe(m);
+        if self.inside.is_none() {
+            match self.watcher.on_atomic(m, access) {
+                Some(acquire) => self.queued(m, access.ip, acquire),
+                // Who copies the waker is to be woken by it, also where nothing had to be loaded for that.
+                None if copies => self.look(m),
+                None => self.notice(m),
             }
-            self.polled.by_shape = true;
-            let (leaf, function) = (Some(Leaf::Acquire), access.ip);
-            let shape::QueuedAcquire { this, words, atomics } = acquire;
-            // It looks at the waker next, which is no other's look.
-            self.polled.hits.push(Hit { path: self.path(m), leaf, function, looked: true, this, words, atomics });
         }
         if self.inside.is_some()
             && let Some(hit) = self.polled.hits.last_mut()

@@ -10,7 +10,7 @@
 //! semaphore's, holding the lock as well.
 
 use super::queue::SEMAPHORE_SPAN;
-use crate::dryrun::{Atomic, Machine, Reg};
+use crate::dryrun::{Atomic, Machine};
 
 /// Bytes of a waiter: a waker, two links, a count.
 const WAITER_SPAN: u64 = 40;
@@ -116,22 +116,6 @@ impl Waiter {
     pub(super) fn stands(&self, m: &Machine<'_>) -> bool {
         find_waiter(m, self.semaphore, self.count).is_some()
     }
-}
-
-/// The functions of the waker that the task at `header` is polled with, if a function is being called with a `Context` that
-/// has it (library/core/src/task/wake.rs; field order is the compiler's).
-pub(super) fn waker_of(m: &Machine<'_>, header: u64, is_function: impl Fn(u64) -> bool) -> Option<[u64; 4]> {
-    let word = |address: u64| m.read_u64(address).ok();
-    [Reg::Rsi, Reg::Rdx].into_iter().find_map(|argument| {
-        let waker = word(m.reg(argument)?)?;
-        let (one, other) = (word(waker)?, word(waker.wrapping_add(8))?);
-        let vtable = if one == header { other } else { (other == header).then_some(one)? };
-        let mut functions = [0; 4];
-        for (at, function) in (0..).zip(&mut functions) {
-            *function = word(vtable.wrapping_add(at * 8)).filter(|function| is_function(*function))?;
-        }
-        Some(functions)
-    })
 }
 
 fn queued(m: &Machine<'_>, section: &[Atomic]) -> Option<QueuedAcquire> {

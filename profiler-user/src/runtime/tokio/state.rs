@@ -12,6 +12,8 @@ pub(super) const NOTIFIED: u64 = 1 << 2;
 /// Set while a `JoinHandle` exists.
 const JOIN_INTEREST: u64 = 1 << 3;
 const REF_SHIFT: u32 = 6;
+/// One more reference.
+pub(super) const REFERENCE: u64 = 1 << REF_SHIFT;
 
 /// More references than any live task has: above it the word is something else's.
 const REFS_SANE: u64 = 1 << 24;

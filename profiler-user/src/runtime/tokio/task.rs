@@ -138,7 +138,7 @@ impl Tokio {
         let (mut strand, waits) = self.strands(world, &mut polled, None);
         strand.holds = self.holds(world, &dropped, &polled, &strand);
         let name = names::of_destructor(world.modules, &dropped.functions).map(|(_, name)| name);
-        let unseen = polled.by_shape.then(|| "what else it waits for: a leaf was inlined".to_owned());
+        let unseen = unwatched(&polled);
         let awaits_known = polled.incomplete.is_none() && unseen.is_none();
         ReadTask {
             task: Task {
@@ -321,12 +321,20 @@ fn leaf_name(world: &World<'_>, hit: &Hit, functions: &[Arc<str>]) -> String {
     named.unwrap_or(UNNAMED).to_owned()
 }
 
-/// Why there may be waits that were not seen, where leaves are known by their shape: each wait has a waker registered
-/// somewhere, and these are counted.
+/// Why there may be waits that were not seen.
 fn overlooked(polled: &Polled, header: &Header, vtable: &TaskVtable) -> Option<String> {
+    // Where nothing has a name, each wait has a waker registered somewhere all the same, and these are counted.
     let (wakers, waits) = (header.state.wakers(), polled.hits.len() as u64);
-    let unseen = (polled.by_shape || vtable.by_shape) && wakers > waits;
-    unseen.then(|| format!("what else it waits for: {wakers} wakers of it may be registered, {waits} waits are known"))
+    let fewer = vtable.by_shape && wakers > waits;
+    let fewer = fewer
+        .then(|| format!("what else it waits for: {wakers} wakers of it may be registered, {waits} waits are known"));
+    unwatched(polled).or(fewer)
+}
+
+/// Beside a leaf that is known there may be one that only a look at the waker would have told.
+fn unwatched(polled: &Polled) -> Option<String> {
+    let beside = !polled.watched && polled.hits.iter().any(|hit| hit.leaf.is_some());
+    beside.then(|| "what else it waits for: the waker that it is polled with was not found".to_owned())
 }
 
 /// Why a task of a stripped binary is not understood: most of what its destructor gives back has no name.

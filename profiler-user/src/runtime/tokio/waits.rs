@@ -38,7 +38,7 @@ pub(super) fn read(
 ) -> Wait {
     let first = hit.words.first().copied().unwrap_or(0);
     let primitive = classify::primitive(&functions.iter().rev().map(|function| &**function));
-    let innermost = functions.last().filter(|_| hit.looked);
+    let receives = |function: &Arc<str>| function.starts_with("tokio::sync::broadcast::Rec");
     let (kind, address, mode, target) = match hit.leaf {
         Some(Leaf::Acquire) => {
             let (kind, mode) = primitive.unwrap_or((ResourceKind::TokioBatchSemaphore, None));
@@ -69,7 +69,7 @@ pub(super) fn read(
         Some(Leaf::Yield) => (ResourceKind::Yield, 0, WaitMode::Unknown, None),
         Some(Leaf::JoinSet) => (ResourceKind::Other("tokio::task::JoinSet".into()), hit.this, WaitMode::Join, None),
         // Which of its receivers shows in what it owns.
-        None if innermost.is_some_and(|function| function.starts_with("tokio::sync::broadcast::Rec")) => {
+        None if hit.looked && functions.iter().any(receives) => {
             (ResourceKind::TokioBroadcast, 0, WaitMode::Receive, None)
         }
         None => (ResourceKind::Other(leaf_name()), hit.this, WaitMode::Unknown, None),
