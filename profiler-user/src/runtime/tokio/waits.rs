@@ -146,13 +146,12 @@ fn touched(hit: &Hit) -> Option<u64> {
 fn deadline(words: &[u64], now_ns: u64) -> Option<i64> {
     /// `Instant::far_future` in tokio/src/time/instant.rs is 30 years away.
     const FAR: u64 = 31 * 365 * 86_400;
-    /// A deadline that has passed was met long ago; small numbers are no points in time.
-    const PAST: u64 = 86_400;
-    const SMALL: u64 = 16;
+    /// A deadline that has passed is met within a moment, unless nobody drives the timers: what is older is some other number.
+    const PAST: u64 = 10;
     let now = now_ns / 1_000_000_000;
     let instants = words.windows(2).filter_map(|pair| {
         let nanoseconds = pair[1] & u64::from(u32::MAX);
-        let near = (now.saturating_sub(PAST).max(SMALL)..now + FAR).contains(&pair[0]);
+        let near = (now.saturating_sub(PAST).max(1)..now + FAR).contains(&pair[0]);
         (near && nanoseconds < 1_000_000_000).then_some((pair[0], nanoseconds))
     });
     let instants: Vec<(u64, u64)> = instants.collect();
@@ -220,6 +219,7 @@ mod tests {
         assert_eq!(deadline(&words, NOW), Some(3500));
         assert_eq!(deadline(&[4999, 0], NOW), Some(-1000));
         assert_eq!(deadline(&[1, 0x7f00_1234_5678, 3, 4], NOW), None);
+        assert_eq!(deadline(&[4000, 0], NOW), None, "it would have been met long ago");
     }
 
     #[test]
