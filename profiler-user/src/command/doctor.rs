@@ -6,10 +6,8 @@ use super::output::{Output, Status};
 use crate::{
     export::page::{Ink, Page},
     probe::{Feature, features},
+    target::{Capability, lacking, remedy},
 };
-
-/// Bit of CAP_SYS_PTRACE in a capability set: `include/uapi/linux/capability.h`.
-const CAP_SYS_PTRACE: u32 = 19;
 
 /// Runs it.
 pub(super) fn run(output: Output) -> anyhow::Result<Status> {
@@ -27,14 +25,15 @@ fn release() -> String {
 
 /// Whose memory may be read, which is all that snapshots and their findings need.
 fn reading() -> Feature {
-    let held = procfs::process::Process::myself().and_then(|me| me.status()).map_or(0, |status| status.capeff);
+    let lacking = lacking([Capability::SysPtrace]);
     let scope = fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").ok();
     let state = match scope.as_deref().map(str::trim) {
-        _ if held & (1 << CAP_SYS_PTRACE) != 0 => Ok(()),
+        _ if lacking.is_empty() => Ok(()),
         Some(scope @ ("1" | "2" | "3")) => Err(format!(
-            "CAP_SYS_PTRACE is missing, and kernel.yama.ptrace_scope is {scope}: only gordian's own children at most; try: sudo gordian doctor"
+            "only gordian's own children at most, for kernel.yama.ptrace_scope is {scope}: {}",
+            remedy(&lacking)
         )),
-        _ => Err("CAP_SYS_PTRACE is missing: only processes of the same user; try: sudo gordian doctor".into()),
+        _ => Err(format!("only processes of the same user: {}", remedy(&lacking))),
     };
     Feature { name: "reading any process", gives: "snapshots: tasks, locks, deadlocks", state }
 }

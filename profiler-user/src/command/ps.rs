@@ -16,10 +16,10 @@ use crate::{
 pub(super) fn run(ps: &Ps, output: Output) -> anyhow::Result<Status> {
     let (found, denied) = candidates();
     let text = if ps.json {
-        json::object(&Candidates::new(&found, denied))? + "\n"
+        json::object(&Candidates::new(&found, denied.processes))? + "\n"
     } else {
         let mut page = output.page();
-        text::candidates(&mut page, &found, denied);
+        text::candidates(&mut page, &found, &denied);
         page.into_text()
     };
     output.print(&text)?;

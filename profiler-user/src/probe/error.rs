@@ -5,7 +5,7 @@ use std::{fmt::Write as _, io};
 use aya::{EbpfError, maps::MapError, programs::ProgramError};
 use thiserror::Error;
 
-use crate::target::sudo_line;
+use crate::target::{Capability, lacking, remedy};
 
 /// Probing that cannot be done.
 #[derive(Clone, Debug, Error)]
@@ -62,45 +62,17 @@ pub enum ProbeError {
     Events(String),
 }
 
-/// What is missing, and the line to type.
-fn remedy(missing: &[&str]) -> String {
-    if missing.is_empty() {
-        return "the kernel refused although the capabilities are there (a seccomp filter, lockdown, or a user \
-                namespace of its own?)"
-            .to_owned();
-    }
-    format!("needs {}; try: {}", missing.join(" and "), sudo_line())
-}
-
-/// Bits of the effective capability set.
-const CAP_SYS_ADMIN: u32 = 21;
-const CAP_PERFMON: u32 = 38;
-const CAP_BPF: u32 = 39;
-
 /// The capabilities that loading and attaching need and this process lacks. `CAP_SYS_ADMIN` stands for both.
 pub(super) fn missing_capabilities() -> Vec<&'static str> {
-    let held = effective_capabilities();
-    let has = |bit: u32| held & (1 << bit) != 0;
-    if has(CAP_SYS_ADMIN) {
+    if Capability::SysAdmin.is_held() {
         return Vec::new();
     }
-    let mut missing = Vec::new();
-    if !has(CAP_BPF) {
-        missing.push("CAP_BPF");
-    }
-    if !has(CAP_PERFMON) {
-        missing.push("CAP_PERFMON");
-    }
-    missing
+    lacking([Capability::Bpf, Capability::Perfmon])
 }
 
 /// What a call lacks that `CAP_SYS_ADMIN` alone opens.
 pub(super) fn missing_admin() -> Vec<&'static str> {
-    if effective_capabilities() & (1 << CAP_SYS_ADMIN) == 0 { vec!["CAP_SYS_ADMIN"] } else { Vec::new() }
-}
-
-fn effective_capabilities() -> u64 {
-    procfs::process::Process::myself().and_then(|me| me.status()).map_or(0, |status| status.capeff)
+    lacking([Capability::SysAdmin])
 }
 
 impl ProbeError {
@@ -171,10 +143,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_names_what_lacks_and_the_line_to_type() {
+    fn a_refusal_names_what_lacks() {
         let error = ProbeError::NotPermitted { what: "load kernel programs", missing: vec!["CAP_BPF", "CAP_PERFMON"] };
         let text = error.to_string();
-        assert!(text.starts_with("not allowed to load kernel programs: needs CAP_BPF and CAP_PERFMON; try: sudo "));
+        assert!(text.starts_with("not allowed to load kernel programs: needs CAP_BPF and CAP_PERFMON"));
         assert!(!text.contains('\n'));
     }
 }

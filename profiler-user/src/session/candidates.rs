@@ -4,6 +4,7 @@ use super::{AttachError, inspector::Inspector};
 use crate::{
     debuginfo::{Places, Quality},
     model::Snapshot,
+    target::TargetError,
 };
 
 /// A process with an async runtime.
@@ -25,15 +26,29 @@ pub struct Candidate {
     pub note: String,
 }
 
-/// Every process with an async runtime that may be read, and how many may not.
-pub fn candidates() -> (Vec<Candidate>, usize) {
-    let (mut found, mut denied) = (Vec::new(), 0);
+/// Processes that may not be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Denied {
+    /// How many.
+    pub processes: usize,
+    /// Why, of the first; empty where there is none.
+    pub why: String,
+}
+
+/// Every process with an async runtime that may be read, and those that may not.
+pub fn candidates() -> (Vec<Candidate>, Denied) {
+    let (mut found, mut denied) = (Vec::new(), Denied::default());
     let Ok(processes) = procfs::process::all_processes() else { return (found, denied) };
     let own = std::process::id() as i32;
     for process in processes.flatten().filter(|process| process.pid != own) {
         match candidate(process.pid) {
             Ok(candidate) => found.push(candidate),
-            Err(AttachError::Target(crate::target::TargetError::Denied { .. })) => denied += 1,
+            Err(AttachError::Target(TargetError::Denied { hint, .. })) => {
+                denied.processes += 1;
+                if denied.processes == 1 {
+                    denied.why = hint;
+                }
+            }
             Err(_) => {}
         }
     }

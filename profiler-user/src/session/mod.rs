@@ -15,7 +15,7 @@ mod standings;
 mod view;
 
 pub use attached::Session;
-pub use candidates::{Candidate, candidates};
+pub use candidates::{Candidate, Denied, candidates};
 pub use capturing::{Capture, capture};
 pub use error::AttachError;
 pub use options::Options;

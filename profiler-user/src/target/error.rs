@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use super::privileges::{self, Capability};
+
 /// Each is one line: what happened, why, and what to type next.
 #[derive(Debug, Error)]
 pub enum TargetError {
@@ -60,9 +62,9 @@ impl TargetError {
             .ok()
             .map(|scope| scope.trim().to_owned())
             .filter(|scope| scope != "0")
-            .map(|scope| format!(", and kernel.yama.ptrace_scope is {scope}"))
+            .map(|scope| format!("; kernel.yama.ptrace_scope is {scope}"))
             .unwrap_or_default();
-        let hint = format!("it takes CAP_SYS_PTRACE or the same user{yama}; try: {}", super::sudo_line());
+        let hint = format!("{}{yama}", privileges::remedy(&privileges::lacking([Capability::SysPtrace])));
         Self::Denied { pid, hint }
     }
 

@@ -112,3 +112,71 @@ impl Drop for Frozen {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Child, Command};
+
+    use super::{Duration, Frozen};
+
+    /// A process that never waits; ended when dropped.
+    struct Busy(Child);
+
+    impl Busy {
+        fn start() -> Self {
+            Self(Command::new("sh").args(["-c", "while :; do :; done"]).spawn().expect("there is a shell"))
+        }
+
+        fn pid(&self) -> i32 {
+            self.0.id().cast_signed()
+        }
+
+        /// CPU time so far, in the kernel's ticks.
+        fn ticks(&self) -> u64 {
+            let stat = procfs::process::Process::new(self.pid()).and_then(|process| process.stat()).expect("it lives");
+            stat.utime + stat.stime
+        }
+
+        /// Whether it uses CPU time, for as long as it takes to see.
+        fn runs(&self, within: Duration) -> bool {
+            let (before, begin) = (self.ticks(), std::time::Instant::now());
+            while begin.elapsed() < within {
+                if self.ticks() > before + 1 {
+                    return true;
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            false
+        }
+    }
+
+    impl Drop for Busy {
+        fn drop(&mut self) {
+            let _ended = self.0.kill();
+            let _status = self.0.wait();
+        }
+    }
+
+    #[test]
+    fn what_is_stopped_stands_until_it_is_let_go() {
+        let busy = Busy::start();
+        assert!(busy.runs(Duration::from_secs(20)), "it never waits");
+        let frozen = Frozen::stop(busy.pid()).expect("it is our child");
+        assert!(!busy.runs(Duration::from_millis(300)), "it ran while it was stopped");
+        let stopped = frozen.release();
+        assert!(stopped >= Duration::from_millis(300), "{stopped:?} is less than it stood");
+        assert!(busy.runs(Duration::from_secs(20)), "it was not let go");
+    }
+
+    #[test]
+    fn the_second_to_ask_is_told_why_not() {
+        let busy = Busy::start();
+        let held = Frozen::stop(busy.pid()).expect("it is our child");
+        // Another thread is another tracer.
+        let pid = busy.pid();
+        let refused = std::thread::spawn(move || Frozen::stop(pid).err().map(|error| error.to_string())).join();
+        let refused = refused.expect("no panic").expect("it is taken");
+        assert!(refused.contains("is a debugger attached?"), "{refused}");
+        drop(held);
+    }
+}

@@ -13,9 +13,9 @@ use serde::Deserialize;
 
 use crate::programs::Fixture;
 
-/// How long gordian has to attach before the load begins: what is measured is being attached. Reading the binary's
-/// symbols is done by then; it costs gordian's own CPU, once, and the target nothing but a share of the machine.
-const SETTLE: Duration = Duration::from_millis(800);
+/// How long the service is under load, and gordian attached to it, before anything is counted: what is measured is being
+/// attached. Reading the binary's symbols, and whatever gordian tries and gives up on a busy target, is done by then.
+const SETTLE: Duration = Duration::from_millis(1500);
 
 /// A way of being attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,17 +26,25 @@ pub(crate) enum Attachment {
     Check,
     /// `gordian PID`, the live view, in a terminal of its own.
     Live,
+    /// The same, counted from the moment that it is started.
+    LiveFromStart,
 }
 
 impl Attachment {
-    pub(crate) const ALL: [Self; 3] = [Self::Control, Self::Check, Self::Live];
+    pub(crate) const ALL: [Self; 4] = [Self::Control, Self::Check, Self::Live, Self::LiveFromStart];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Control => "nothing (control)",
             Self::Check => "`gordian check`",
             Self::Live => "live view",
+            Self::LiveFromStart => "live view, with its start",
         }
+    }
+
+    /// How long after its start counting begins.
+    fn settles(self) -> Duration {
+        if self == Self::LiveFromStart { Duration::ZERO } else { SETTLE }
     }
 }
 
@@ -88,27 +96,29 @@ pub(crate) struct Bench<'a> {
 impl Bench<'_> {
     /// One run that nobody counts.
     pub(crate) fn warm_up(&self) -> Result<()> {
-        self.put_load().map(drop)
+        self.put_load(self.length).map(drop)
     }
 
     /// A pair; `swapped` runs the one with gordian first.
     pub(crate) fn pair(&self, attachment: Attachment, swapped: bool) -> Result<Pair> {
+        let settles = attachment.settles();
         if swapped {
-            let with = self.run(attachment)?;
-            Ok(Pair { with, without: self.run(Attachment::Control)? })
+            let with = self.run(attachment, settles)?;
+            Ok(Pair { with, without: self.run(Attachment::Control, settles)? })
         } else {
-            let without = self.run(Attachment::Control)?;
-            Ok(Pair { with: self.run(attachment)?, without })
+            let without = self.run(Attachment::Control, settles)?;
+            Ok(Pair { with: self.run(attachment, settles)?, without })
         }
     }
 
-    fn run(&self, attachment: Attachment) -> Result<Run> {
+    fn run(&self, attachment: Attachment, settles: Duration) -> Result<Run> {
         let mut gordian = self.attach(attachment)?;
-        // The control waits as well, so that both runs of a pair are alike in all else.
-        std::thread::sleep(SETTLE);
+        if !settles.is_zero() {
+            self.put_load(settles)?;
+        }
         let programs_before = gordian.as_ref().map_or(0, Attached::kernel_ns);
         let before = cpu_ns(self.service.pid())?;
-        let load = self.put_load()?;
+        let load = self.put_load(self.length)?;
         let cpu = cpu_ns(self.service.pid())?.saturating_sub(before);
         let programs = gordian.as_ref().map_or(0, Attached::kernel_ns).saturating_sub(programs_before);
         if let Some(gordian) = &mut gordian {
@@ -133,7 +143,7 @@ impl Bench<'_> {
                 command.args(["check", &pid, "--for", &seconds]);
                 command
             }
-            Attachment::Live => {
+            Attachment::Live | Attachment::LiveFromStart => {
                 // util-linux' script gives it a terminal.
                 let mut command = Command::new("script");
                 let typed = format!("stty rows 50 cols 160; exec {} {pid}", self.gordian.display());
@@ -146,11 +156,11 @@ impl Bench<'_> {
         Ok(Some(Attached { child }))
     }
 
-    fn put_load(&self) -> Result<Load> {
+    fn put_load(&self, length: Duration) -> Result<Load> {
         let mut command = Command::new(&self.load);
         let numbers = [
             self.service.port()?.to_string(),
-            self.length.as_secs_f64().to_string(),
+            length.as_secs_f64().to_string(),
             self.connections.to_string(),
             self.rate.to_string(),
         ];

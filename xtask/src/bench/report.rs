@@ -23,8 +23,9 @@ pub(super) fn page(all: &[Series], first: &[(&str, Vec<f64>)], arguments: &Argum
          --findings {findings}` on {}, {}.\n\n\
          The fixture `http` (hyper on Tokio's multi-thread scheduler, release build) under {load} over {connections} \
          loopback connections, service and load on the same machine. Each row is {pairs} interleaved pairs of \
-         {seconds} s, with and without gordian attached, in turning order. Ratios are with / without: the median of \
-         the pairs and the 95% bootstrap interval of that median. The control is a pair without gordian on either \
+         {seconds} s, with and without gordian attached, in turning order; the load runs before that, and gordian is \
+         attached, but for the row that counts its start as well. Ratios are with / without: the median of the pairs \
+         and the 95% bootstrap interval of that median. The control is a pair without gordian on either \
          side: what it shows is noise. Kernel cost is the run time of gordian's programs by the kernel's own figures.\n",
         today(),
         machine(),

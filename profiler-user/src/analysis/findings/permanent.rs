@@ -49,13 +49,8 @@ fn standings<'a>(graph: &Graph<'a>, cause: &Cause) -> Vec<Standing<'a>> {
         let node = &graph.nodes[node];
         (name, origin, node.frames, node.wait.map(|wait| &wait.resource.kind))
     };
-    let mut standings: Vec<Standing<'a>> = Vec::new();
-    for standing in cause.nodes.iter().map(standing) {
-        if !standings.contains(&standing) {
-            standings.push(standing);
-        }
-    }
-    standings
+    let mut met = FxHashSet::default();
+    cause.nodes.iter().map(standing).filter(|standing| met.insert(*standing)).collect()
 }
 
 /// A finding for causes that are alike; the first of them speaks for all.

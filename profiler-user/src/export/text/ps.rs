@@ -2,13 +2,13 @@
 
 use crate::{
     export::page::{Ink, Page},
-    session::Candidate,
+    session::{Candidate, Denied},
 };
 
 const HEAD: [&str; 6] = ["PID", "NAME", "RUNTIME", "TASKS", "DEBUGINFO", "NOT SEEN"];
 
-/// The processes that can be attached to; `denied` more could not be looked into.
-pub fn candidates(page: &mut Page, candidates: &[Candidate], denied: usize) {
+/// The processes that can be attached to; `denied` are those that could not be looked into.
+pub fn candidates(page: &mut Page, candidates: &[Candidate], denied: &Denied) {
     if candidates.is_empty() {
         page.line("no process with an async runtime was found");
     } else {
@@ -19,11 +19,9 @@ pub fn candidates(page: &mut Page, candidates: &[Candidate], denied: usize) {
             line(page, Ink::Plain, row, widths);
         }
     }
-    if denied > 0 {
-        let others = if denied == 1 { "1 process".into() } else { format!("{denied} processes") };
-        let told =
-            format!("{others} may not be looked into: that takes CAP_SYS_PTRACE over them; try: sudo gordian ps");
-        page.put(Ink::Warn, told).end();
+    if denied.processes > 0 {
+        let others = if denied.processes == 1 { "1 process".into() } else { format!("{} processes", denied.processes) };
+        page.put(Ink::Warn, format!("{others} may not be looked into: {}", denied.why)).end();
     }
 }
 

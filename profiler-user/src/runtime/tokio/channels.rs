@@ -58,6 +58,8 @@ pub(super) fn settle(
             *receivers.entry(hold.resource.address).or_default() += 1;
         }
     }
+    let places: FxHashMap<u64, usize> =
+        found.iter().enumerate().rev().map(|(at, resource)| (resource.key.address, at)).collect();
     for (address, kind) in received {
         let only_one = matches!(kind, ResourceKind::TokioMpsc | ResourceKind::TokioOneshot);
         let counted = memory.read_u64(address).ok().filter(|count| (1..REFERENCES_SANE).contains(count));
@@ -65,18 +67,9 @@ pub(super) fn settle(
         let receiving = receivers.get(&address).copied().unwrap_or(0).max(1);
         let senders = counted.map(|counted| counted.saturating_sub(receiving));
         let receivers = only_one.then_some(1);
-        match found.iter_mut().find(|resource| resource.key.address == address) {
-            Some(resource) => (resource.senders, resource.receivers) = (senders, receivers),
-            None => found.push(Resource {
-                key: key(kind, address),
-                permits: None,
-                available: None,
-                senders,
-                receivers,
-                queue: Vec::new(),
-                queue_known: false,
-                reachable_by: None,
-            }),
+        match places.get(&address) {
+            Some(&at) => (found[at].senders, found[at].receivers) = (senders, receivers),
+            None => found.push(Resource { senders, receivers, ..Resource::new(key(kind, address)) }),
         }
     }
     found.sort_by_key(|resource| resource.key.address);
