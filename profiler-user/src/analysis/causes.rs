@@ -2,8 +2,6 @@
 
 use petgraph::{Direction, algo::kosaraju_scc, graph::NodeIndex, visit::EdgeRef};
 
-use rustc_hash::FxHashSet;
-
 use super::{
     graph::{Graph, Need, NodeId, Owner},
     liveness::{Assumptions, Liveness},
@@ -63,14 +61,15 @@ const ACTORS: usize = 64;
 pub(super) fn find(graph: &Graph<'_>, escapes: &[bool]) -> Vec<Cause> {
     let has_escapes = escapes.contains(&true);
     let mut broken = vec![false; graph.nodes.len()];
+    let may_lack = graph.may_lack();
     // Whoever moves under the assumptions that leave most standing moves under all.
-    let most = Liveness::new(graph, Assumptions { lenient: true, never: Some(escapes), broken: &broken });
+    let most = Liveness::new(graph, Assumptions { lenient: may_lack, never: Some(escapes), broken: &broken });
     if (0..graph.nodes.len()).all(|node| most.is_live(node) || escapes[node]) {
         return Vec::new();
     }
     let mut causes: Vec<Cause> = Vec::new();
     for (lenient, by_escape) in [(false, false), (false, true), (true, false), (true, true)] {
-        if by_escape && !has_escapes {
+        if (by_escape && !has_escapes) || (lenient && !may_lack) {
             continue;
         }
         for _ in 0..LAYERS {
@@ -96,6 +95,10 @@ pub(super) fn find(graph: &Graph<'_>, escapes: &[bool]) -> Vec<Cause> {
 /// The causes that rest on nothing but themselves.
 fn layer(graph: &Graph<'_>, assumptions: Assumptions<'_>) -> Vec<Cause> {
     let liveness = Liveness::new(graph, assumptions);
+    let stands = |node: NodeId| !liveness.is_live(node) && assumptions.never.is_none_or(|never| !never[node]);
+    if !(0..graph.nodes.len()).any(stands) {
+        return Vec::new();
+    }
     let reasons = Reasons::new(graph, &liveness, assumptions.never);
     let components = kosaraju_scc(&reasons.graph);
     let mut component_of = vec![0; reasons.graph.node_count()];
@@ -105,6 +108,7 @@ fn layer(graph: &Graph<'_>, assumptions: Assumptions<'_>) -> Vec<Cause> {
         }
     }
     let mut causes = Vec::new();
+    let mut met = vec![usize::MAX; reasons.graph.node_count()];
     for (number, component) in components.iter().enumerate() {
         let leaves = |&point: &NodeIndex| reasons.graph.neighbors(point).any(|to| component_of[to.index()] != number);
         if component.iter().any(leaves) {
@@ -131,7 +135,7 @@ fn layer(graph: &Graph<'_>, assumptions: Assumptions<'_>) -> Vec<Cause> {
         causes.push(Cause {
             shape,
             links: nodes.iter().flat_map(|&node| links(graph, &liveness, &reasons, node)).collect(),
-            victims: victims(graph, &reasons, component),
+            victims: victims(graph, &reasons, component, number, &mut met),
             tasks: tasks(graph, &nodes),
             nodes,
             lenient: assumptions.lenient,
@@ -224,15 +228,24 @@ fn links(graph: &Graph<'_>, liveness: &Liveness<'_, '_>, reasons: &Reasons, from
     links
 }
 
-/// Tasks outside the component that cannot move because it does not.
-fn victims(graph: &Graph<'_>, reasons: &Reasons, component: &[NodeIndex]) -> Vec<usize> {
-    let mut seen: FxHashSet<NodeIndex> = component.iter().copied().collect();
+/// Tasks outside the component that cannot move because it does not. `met` has for each point the number of the component
+/// for which it was met last.
+fn victims(
+    graph: &Graph<'_>,
+    reasons: &Reasons,
+    component: &[NodeIndex],
+    number: usize,
+    met: &mut [usize],
+) -> Vec<usize> {
+    for point in component {
+        met[point.index()] = number;
+    }
     let mut pending = component.to_vec();
     let mut tasks = Vec::new();
     while let Some(point) = pending.pop() {
         for edge in reasons.graph.edges_directed(point, Direction::Incoming) {
             let from = edge.source();
-            if seen.insert(from) {
+            if std::mem::replace(&mut met[from.index()], number) != number {
                 pending.push(from);
                 if let Point::Goes(node) = reasons.graph[from]
                     && let Owner::Task(task) = graph.nodes[node].owner

@@ -6,7 +6,7 @@ use rustc_hash::FxHashMap;
 
 use super::{
     queue,
-    resources::{Family, ResourceId, Resources},
+    resources::{Accounting, Family, ResourceId, Resources},
     settled::Settled,
 };
 use crate::model::{
@@ -149,6 +149,19 @@ impl<'a> Graph<'a> {
         graph.place_needs(&parties);
         queue::arrange(&mut graph, &parties);
         graph
+    }
+
+    /// Whether those that were found are taken to be all in some place where that is not certain. Where they are not, the
+    /// lenient rules say what the strict ones do.
+    pub(super) fn may_lack(&self) -> bool {
+        let is_likely = |accounting| matches!(accounting, Accounting::Likely(_));
+        self.nodes.iter().any(|node| node.incomplete)
+            || self.resources.all.iter().any(|resource| {
+                is_likely(resource.permits())
+                    || is_likely(resource.release())
+                    || is_likely(resource.sending_ends())
+                    || is_likely(resource.receiving_ends())
+            })
     }
 
     /// The node of a thread.

@@ -42,23 +42,25 @@ pub(super) enum Point {
 #[derive(Debug, Default)]
 pub(super) struct Reasons {
     pub(super) graph: DiGraph<Point, ()>,
-    index: FxHashMap<Point, NodeIndex>,
+    /// Where in `graph` each node's [`Point::Goes`] is, and every other point.
+    goes: Vec<Option<NodeIndex>>,
+    others: FxHashMap<Point, NodeIndex>,
 }
 
 impl Reasons {
     /// The reasons of every node that `liveness` leaves dead. Nodes flagged in `never` are escapes that were taken away:
     /// they stand still by assumption and are nobody's reason.
     pub(super) fn new(graph: &Graph<'_>, liveness: &Liveness<'_, '_>, never: Option<&[bool]>) -> Self {
-        let mut places = FxHashMap::default();
+        let mut places = vec![None; graph.nodes.len()];
         for resource in &graph.resources.all {
             for (place, slot) in resource.queue.iter().enumerate() {
                 if let Waiter::Node(node) = slot.waiter {
-                    places.insert(node, place);
+                    places[node] = Some(place);
                 }
             }
         }
         let view = View { graph, liveness, never, places };
-        let mut this = Self::default();
+        let mut this = Self { goes: vec![None; graph.nodes.len()], ..Self::default() };
         let mut pending: Vec<Point> =
             (0..graph.nodes.len()).filter(|&node| view.is_stuck(node)).map(Point::Goes).collect();
         for &point in &pending {
@@ -77,10 +79,10 @@ impl Reasons {
         while let Some(point) = pending.pop() {
             let from = this.intern(point);
             for reason in view.reasons_of(point, &wants_of) {
-                let known = this.index.contains_key(&reason);
+                let met = this.graph.node_count();
                 let to = this.intern(reason);
                 this.graph.add_edge(from, to, ());
-                if !known {
+                if to.index() == met {
                     pending.push(reason);
                 }
             }
@@ -89,12 +91,22 @@ impl Reasons {
     }
 
     fn intern(&mut self, point: Point) -> NodeIndex {
-        *self.index.entry(point).or_insert_with(|| self.graph.add_node(point))
+        match point {
+            Point::Goes(node) => *self.goes[node].get_or_insert_with(|| self.graph.add_node(point)),
+            _ => *self.others.entry(point).or_insert_with(|| self.graph.add_node(point)),
+        }
+    }
+
+    fn index(&self, point: Point) -> Option<NodeIndex> {
+        match point {
+            Point::Goes(node) => self.goes[node],
+            _ => self.others.get(&point).copied(),
+        }
     }
 
     /// The reasons of one point.
     pub(super) fn of(&self, point: Point) -> impl Iterator<Item = Point> {
-        self.index.get(&point).into_iter().flat_map(|&index| self.graph.neighbors(index)).map(|to| self.graph[to])
+        self.index(point).into_iter().flat_map(|index| self.graph.neighbors(index)).map(|to| self.graph[to])
     }
 }
 
@@ -102,7 +114,8 @@ struct View<'v, 'g, 'a> {
     graph: &'v Graph<'a>,
     liveness: &'v Liveness<'g, 'a>,
     never: Option<&'v [bool]>,
-    places: FxHashMap<NodeId, usize>,
+    /// Each node's place in the queue that it stands in.
+    places: Vec<Option<usize>>,
 }
 
 impl View<'_, '_, '_> {
@@ -225,7 +238,7 @@ impl View<'_, '_, '_> {
 
     /// What stands before the node in the queue, where there would be permits enough for the node itself.
     fn blocker(&self, id: NodeId, resource: ResourceId, wants: u64) -> Option<Point> {
-        let place = *self.places.get(&id)?;
+        let place = self.places[id]?;
         let front = self.liveness.passed(resource);
         if place <= front || self.liveness.free_permits(resource) < wants {
             return None;
