@@ -6,6 +6,7 @@ mod ebpf;
 mod fuzz;
 mod go;
 mod programs;
+mod servers;
 mod soak;
 mod test;
 
@@ -35,6 +36,8 @@ enum Task {
     Go(go::Arguments),
     /// Look at every innocent program of the corpus many times, and state the rate of false alarms
     Soak(soak::Arguments),
+    /// Look many times at published servers under load, and at one with a database whose pool is exhausted in the end
+    Servers(servers::Arguments),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -46,5 +49,6 @@ fn main() -> anyhow::Result<()> {
         Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::Go(arguments) => go::run(&arguments),
         Task::Soak(arguments) => soak::run(&arguments),
+        Task::Servers(arguments) => servers::run(&arguments),
     }
 }

@@ -1,16 +1,18 @@
 //! `cargo xtask soak`: how often gordian accuses a healthy program, over many looks at every innocent one of the corpus.
 
 mod bounds;
+mod tally;
 
 use std::{
     path::{Path, PathBuf},
     process::Command,
     sync::Mutex,
-    time::Instant,
 };
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+
+pub(crate) use tally::{Tally, check};
 
 use crate::programs::{Fixture, Fixtures, build_fixtures, build_gordian};
 
@@ -27,19 +29,6 @@ pub(crate) struct Arguments {
     only: String,
 }
 
-/// What came of looking at programs.
-#[derive(Default)]
-struct Tally {
-    checks: u32,
-    /// Looks that ended with "not everything could be read".
-    partial: u32,
-    /// Checks that accused somebody.
-    alarms: u32,
-    /// Seconds during which a program was watched or ran between two checks.
-    seconds: f64,
-    accusations: Vec<String>,
-}
-
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     ensure!(arguments.checks > 0 && arguments.at_a_time > 0, "there is nothing to look at");
     let gordian = build_gordian()?;
@@ -53,9 +42,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     }
     ensure!(!runs.is_empty(), "no innocent program is called {}", arguments.only);
     let tally = side_by_side(&gordian, &runs, arguments)?;
-    report(&tally, runs.len());
-    ensure!(tally.alarms == 0, "{} false alarms", tally.alarms);
-    Ok(())
+    println!("{} innocent programs (each build counts): {tally}", runs.len());
+    tally.acquit()
 }
 
 /// The innocent programs.
@@ -74,8 +62,10 @@ fn side_by_side(gordian: &Path, runs: &[(PathBuf, String)], arguments: &Argument
             .map(|_| {
                 scope.spawn(|| -> Result<()> {
                     while let Some((program, name)) = next() {
-                        let tally = look(gordian, program, name, arguments.checks)?;
-                        eprintln!("{name}: {} checks, {} alarms", tally.checks, tally.alarms);
+                        let fixture = Fixture::start_with(program, &[name])?;
+                        let mut tally = Tally::default();
+                        tally.look(gordian, fixture.pid(), name, arguments.checks)?;
+                        eprintln!("{name}: {tally}");
                         total.lock().ok().context("a lane has panicked")?.add(tally);
                     }
                     Ok(())
@@ -85,56 +75,4 @@ fn side_by_side(gordian: &Path, runs: &[(PathBuf, String)], arguments: &Argument
         lanes.into_iter().try_for_each(|lane| lane.join().ok().context("a lane has panicked")?)
     })?;
     total.into_inner().ok().context("a lane has panicked")
-}
-
-/// Many checks of one program that goes on running.
-fn look(gordian: &Path, program: &Path, name: &str, checks: u32) -> Result<Tally> {
-    let fixture = Fixture::start_with(program, &[name])?;
-    let (start, mut tally) = (Instant::now(), Tally::default());
-    for _ in 0..checks {
-        let mut command = Command::new(gordian);
-        let output =
-            command.arg("check").arg(fixture.pid().to_string()).args(["--json", "--fail-on", "all"]).output()?;
-        let document: Value = serde_json::from_slice(&output.stdout)
-            .with_context(|| format!("{name}: {}", String::from_utf8_lossy(&output.stderr)))?;
-        let findings = document["findings"].as_array().context("a document has findings")?;
-        let wrong: Vec<&Value> = findings.iter().filter(|finding| finding["kind"] != "stalled").collect();
-        tally.checks += 1;
-        tally.partial += u32::from(document["complete"] == false);
-        tally.alarms += u32::from(!wrong.is_empty());
-        tally.accusations.extend(
-            wrong.iter().map(|finding| {
-                format!("{name}: {} ({}): {}", finding["kind"], finding["certainty"], finding["summary"])
-            }),
-        );
-    }
-    tally.seconds = start.elapsed().as_secs_f64();
-    Ok(tally)
-}
-
-impl Tally {
-    fn add(&mut self, other: Self) {
-        self.checks += other.checks;
-        self.partial += other.partial;
-        self.alarms += other.alarms;
-        self.seconds += other.seconds;
-        self.accusations.extend(other.accusations);
-    }
-}
-
-fn report(tally: &Tally, programs: usize) {
-    for accusation in &tally.accusations {
-        println!("FALSE ALARM {accusation}");
-    }
-    let hours = tally.seconds / 3600.0;
-    println!(
-        "{} false alarms in {} checks of {programs} innocent programs (each build counts), {hours:.2} process-hours; {} \
-         checks could not read everything",
-        tally.alarms, tally.checks, tally.partial
-    );
-    println!(
-        "with 95% confidence at most {:.2}% of checks, and {:.2} a process-hour",
-        bounds::binomial(tally.alarms, tally.checks) * 100.0,
-        bounds::poisson(tally.alarms) / hours
-    );
 }
