@@ -5,7 +5,7 @@ use std::{fs::File, io::Write, os::fd::AsRawFd, path::PathBuf};
 use profiler_user::target::{Memory, Stored, TargetError};
 
 /// What a capture begins with: its magic and the version of its format.
-pub const CAPTURE: &[u8] = b"gordian\0\x01\0\0\0";
+pub const CAPTURE: &[u8] = b"gordian\0\x02\0\0\0";
 
 /// Reads `bytes` as a stored process, from a file as gordian does.
 pub fn open(bytes: &[u8]) -> Result<Stored, TargetError> {

@@ -78,6 +78,7 @@ fn process(count: u64, resources: Vec<Resource>, root: impl Fn(u64, &[Frame]) ->
     let tasks = (0..count).map(|id| Task {
         party: PartyId::Task { runtime: RUNTIME, id },
         origin: None,
+        labels: None,
         status: None,
         address: 0x7000_0000 + 256 * id,
         runtime: 0,

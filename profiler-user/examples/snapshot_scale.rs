@@ -9,7 +9,7 @@ use std::time::Instant;
 use profiler_user::{
     debuginfo::Module,
     model::{Snapshot, Target},
-    runtime::{self, World},
+    runtime::{self, Reads, World},
     target::Process,
 };
 
@@ -25,7 +25,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let begin = Instant::now();
         let memory = process.memory(process.mappings()?, files.clone())?;
         let threads: Vec<_> = process.threads()?.into_iter().map(|facts| (facts, None, Vec::new())).collect();
-        let world = World { memory: &memory, modules: &modules, threads: &threads };
+        let world = World { memory: &memory, modules: &modules, threads: &threads, reads: Reads::Passing };
         let mut snapshot = Snapshot::empty(Target { pid, exe: process.exe().to_owned() });
         for runtime in &mut runtimes {
             runtime.read(&world, &mut snapshot);

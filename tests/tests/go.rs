@@ -17,6 +17,10 @@ use gordian_tests::{
 use nix::{sys::signal::Signal, unistd::Pid};
 use serde_json::Value;
 
+/// The families in which a lock is locked and whoever locked it has left.
+const ABANDONED: [&str; 3] = ["lock-abandoned", "lock-behind-panic", "lock-copied"];
+/// How many healthy programs are watched at a time.
+const LANES: usize = 4;
 /// How long each healthy program is watched.
 const HEALTHY: &str = "2";
 /// Longer than any program needs to print its goroutines.
@@ -165,7 +169,55 @@ fn every_wait_is_told_with_its_address() {
         // The reader and the writer wait for one lock.
         let address = |name: &str| text(&one(&document["tasks"], "name", name)["wait"]["address"]).to_owned();
         assert_eq!(address("main.(*shared).reads"), address("main.(*shared).writes"), "Go {version}");
+        // What accepts waits for a socket that listens.
+        let accepts = one(&document["tasks"], "name", "main.main.func3");
+        let listens = list(&document["descriptors"]).iter().find(|known| known["fd"] == accepts["wait"]["fd"]);
+        let what = text(&listens.expect("its descriptor")["what"]);
+        assert!(what.starts_with("tcp 127.0.0.1:") && what.ends_with("listens"), "Go {version}: {what}");
         assert_eq!(number(&document["coverage"]["unknown"]), 0, "Go {version}: {document:#}");
+    }
+}
+
+#[test]
+fn labels_and_room_in_channels_are_told() {
+    require!(Need::Ptrace);
+    for version in go::VERSIONS {
+        let fixture = start!("labels_and_room_in_channels_are_told", "named", version, Link::Stripped, [""; 0]);
+        let document = Gordian::new(["tasks", &fixture.pid_argument(), "--all", "--json"]).run().expect(0).json();
+        let (receives, sends) =
+            (one(&document["tasks"], "name", "main.receives"), one(&document["tasks"], "name", "main.sends"));
+        let labels = serde_json::json!({ "request": "/orders/42", "tenant": "north west" });
+        assert_eq!(receives["labels"], labels, "Go {version}: {receives:#}");
+        let labels = sends["labels"].as_object().expect("an object");
+        assert_eq!((labels.len(), &labels["name19"]), (20, &"19".into()), "Go {version}: {sends:#}");
+        for (task, length, capacity) in [(receives, 0, 8), (sends, 3, 3)] {
+            let channel = one(&document["channels"], "address", text(&task["wait"]["address"]));
+            let room = (number(&channel["length"]), number(&channel["capacity"]));
+            assert_eq!(room, (length, capacity), "Go {version}: {channel:#}");
+            assert_eq!(channel["queue"], serde_json::json!([task["party"]]), "Go {version}: {channel:#}");
+        }
+        let said = Gordian::new(["tasks", &fixture.pid_argument(), "--format", "goroutines"]).run().expect(0).stdout;
+        let header = "[chan receive] {request: /orders/42, tenant: \"north west\"}:";
+        assert!(said.contains(header), "Go {version}: {said}");
+    }
+}
+
+#[test]
+fn what_there_is_ever_more_of_is_told_by_where_it_was_started() {
+    require!(Need::Ptrace);
+    for version in [go::VERSIONS[0], go::NEWEST] {
+        let test = "what_there_is_ever_more_of_is_told_by_where_it_was_started";
+        let program = match go::program("named", version, Link::Stripped) {
+            Ok(program) => program,
+            Err(why) => return capability::skip(test, &why),
+        };
+        let fixture = Fixture::spawn("named", Command::new(program));
+        let arguments = ["tasks", &fixture.pid_argument(), "--grown", "2", "--limit", "1", "--json"];
+        let document = Gordian::new(arguments).run().expect(0).json();
+        let group = &list(&document["groups"])[0];
+        assert_eq!((&group["name"], &group["origin"]["function"]), (&"main.leaks".into(), &"main.serves".into()));
+        assert!(number(&group["grown"]) > 20, "Go {version}: {group:#}");
+        assert!(number(&group["grown"]) < number(&group["count"]), "Go {version}: {group:#}");
     }
 }
 
@@ -199,6 +251,8 @@ fn every_stuck_goroutine_is_proved() {
         let certainty = if fixture.ready["likely"] == true { "likely" } else { "proved" };
         for finding in list(&document["findings"]) {
             assert_eq!(finding["certainty"], certainty, "{family}, Go {version}: {finding:#}");
+            let abandoned = finding["cause"].as_str().is_some_and(|cause| cause.contains("is abandoned"));
+            assert_eq!(abandoned, ABANDONED.contains(&family.as_str()), "{family}, Go {version}: {finding:#}");
         }
         // Equal leaks are one finding.
         if family == "equal-requests" {
@@ -249,15 +303,29 @@ fn nothing_is_said_of_busy_programs() {
     };
     // `cargo xtask go shots` looks more often.
     let shots: u32 = std::env::var("GORDIAN_SHOTS").map_or(1, |shots| shots.parse().expect("a number"));
-    for (index, family) in families.iter().enumerate() {
-        let version = go::VERSIONS[index % go::VERSIONS.len()];
-        let fixture = start!("nothing_is_said_of_busy_programs", "healthy", version, Link::Stripped, [family]);
-        for shot in 0..shots {
-            let arguments = ["check", &fixture.pid_argument(), "--for", HEALTHY, "--json"];
-            let document = Gordian::new(arguments).run().expect(0).json();
-            assert!(list(&document["findings"]).is_empty(), "{family}, Go {version}, shot {shot}: {document:#}");
+    let numbered: Vec<(usize, &String)> = families.iter().enumerate().collect();
+    std::thread::scope(|scope| {
+        for lane in numbered.chunks(numbered.len().div_ceil(LANES)) {
+            scope.spawn(move || lane.iter().for_each(|(index, family)| watch(*index, family, shots)));
         }
+    });
+}
+
+/// Looks at one healthy program so many times.
+fn watch(index: usize, family: &str, shots: u32) {
+    let version = go::VERSIONS[index % go::VERSIONS.len()];
+    let mut command = match go::program("healthy", version, Link::Stripped) {
+        Ok(program) => Command::new(program),
+        Err(why) => return capability::skip("nothing_is_said_of_busy_programs", &why),
+    };
+    command.arg(family);
+    let fixture = Fixture::spawn("healthy", command);
+    for shot in 0..shots {
+        let arguments = ["check", &fixture.pid_argument(), "--for", HEALTHY, "--json"];
+        let document = Gordian::new(arguments).run().expect(0).json();
+        assert!(list(&document["findings"]).is_empty(), "{family}, Go {version}, shot {shot}: {document:#}");
     }
+    println!("{family}, Go {version}: {shots} looks, and nothing was said");
 }
 
 #[test]

@@ -108,7 +108,7 @@ fn what_is_no_stored_process_is_refused_in_one_line() {
     let other = folder.path().join("notes.txt");
     for (content, told) in [
         (&b"nothing of the sort"[..], "neither a capture nor a core file"),
-        (&b"gordian\0\x01\0\0\0torn"[..], "a broken capture"),
+        (&b"gordian\0\x02\0\0\0torn"[..], "a broken capture"),
         (&b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x04\0\x3e\0"[..], "a broken core file"),
     ] {
         std::fs::write(&other, content).expect("it is ours");

@@ -141,6 +141,10 @@ pub struct Tasks {
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub older_than: Option<Duration>,
 
+    /// Only groups of which there are more after this long than there were before, those that grew most first: what leaks.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, conflicts_with_all = ["all", "format"])]
+    pub grown: Option<Duration>,
+
     /// At most so many groups or tasks.
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,

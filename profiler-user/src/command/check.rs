@@ -7,7 +7,7 @@ use tokio::runtime::Handle;
 use super::{
     args::{Check, FailOn},
     attach::{self, Attach},
-    gather::{Gathered, Plan, Stop, gather},
+    gather::{Gathered, LEAST_READS, Plan, Stop, gather},
     output::{Output, Status},
 };
 use crate::{
@@ -20,13 +20,16 @@ use crate::{
 
 /// How long to watch when nobody says: time for two reads and for a worker's block to pass its threshold.
 const WATCH: Duration = Duration::from_secs(2);
+/// Of one that was kept the second moment is read twice: what is known by both moments together must stand in two reads.
+const READS_OF_STORED: u64 = 3;
 
 /// Runs it.
 pub(super) fn run(check: &Check, runtime: &Handle, output: Output) -> anyhow::Result<Status> {
     let attach = Attach { trace_waits: check.trace_waits, ..Attach::new(&check.watch)? };
     let session = attach::session(&check.target, &attach)?;
     let watch = if session.is_live() { WATCH } else { Duration::ZERO };
-    let plan = Plan { duration: check.duration.unwrap_or(watch), stop_at_permanent: check.duration.is_none() };
+    let reads = if session.is_live() { LEAST_READS } else { READS_OF_STORED };
+    let plan = Plan { duration: check.duration.unwrap_or(watch), reads, stop_at_permanent: check.duration.is_none() };
     let news = |finding: &Finding, snapshot: &Snapshot| {
         if check.jsonl {
             output.print(&(json::line(&Line::finding(finding, snapshot))? + "\n"))

@@ -14,11 +14,16 @@ use crate::{
     session::View,
 };
 
+/// No verdict on what is permanent rests on one read.
+pub(super) const LEAST_READS: u64 = 2;
+
 /// How long to watch.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Plan {
     /// From the first view on.
     pub(super) duration: Duration,
+    /// How many times the target is read at least, however long that takes.
+    pub(super) reads: u64,
     /// Whether a permanent finding is enough.
     pub(super) stop_at_permanent: bool,
 }
@@ -94,7 +99,6 @@ impl Gathered {
 /// Watches until the plan is done; `news` is called with each finding when it is new, has become more certain, has ended or
 /// come back.
 ///
-/// The target is read twice at least, however long that takes: no verdict on what is permanent rests on one read.
 pub(super) async fn gather(
     mut views: Receiver<Arc<View>>,
     plan: Plan,
@@ -117,7 +121,7 @@ pub(super) async fn gather(
             break Stop::Ended;
         }
         let elapsed = gathered.watched >= plan.duration;
-        if elapsed && gathered.reads >= 2 {
+        if elapsed && gathered.reads >= plan.reads {
             break Stop::Elapsed;
         }
         let rest = async {
@@ -155,7 +159,7 @@ mod tests {
     }
 
     fn plan(duration: Duration, stop_at_permanent: bool) -> Plan {
-        Plan { duration, stop_at_permanent }
+        Plan { duration, reads: LEAST_READS, stop_at_permanent }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `gordian tasks`: every task, grouped by equal await stack or one by one.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, mem::ManuallyDrop, sync::Arc, time::Duration};
 
 use anyhow::bail;
 use tokio::runtime::Handle;
@@ -8,12 +8,12 @@ use tokio::runtime::Handle;
 use super::{
     args::{Form, Tasks},
     attach::{self, Attach},
-    gather::{Plan, Stop, gather},
+    gather::{LEAST_READS, Plan, Stop, gather},
     output::{Output, Status},
 };
 use crate::{
     export::{
-        group::group,
+        group::{group, grown},
         json::{self, Document},
         text,
     },
@@ -23,7 +23,9 @@ use crate::{
 
 /// Runs it.
 pub(super) fn run(tasks: &Tasks, runtime: &Handle, output: Output) -> anyhow::Result<Status> {
-    let view = look(tasks, runtime, output)?;
+    // Nobody waits for a million tasks to be given back one by one right before the process ends.
+    let (before, view) = look(tasks, runtime, output)?;
+    let (before, view) = (ManuallyDrop::new(before), ManuallyDrop::new(view));
     let chosen = choose(tasks, &view);
     let limit = tasks.limit.unwrap_or(usize::MAX);
     if tasks.format == Form::Goroutines {
@@ -36,10 +38,17 @@ pub(super) fn run(tasks: &Tasks, runtime: &Handle, output: Output) -> anyhow::Re
     text::header(&mut page, &view.snapshot);
     let document = if tasks.all {
         let shown = &chosen[..limit.min(chosen.len())];
-        text::tasks(&mut page, shown, chosen.len() - shown.len());
+        text::tasks(&mut page, &view.snapshot, shown, chosen.len() - shown.len());
         Document::tasks(&view, shown.iter().copied())
     } else {
-        let groups = group(chosen.iter().copied());
+        let groups = match tasks.grown {
+            Some(_) => grown(chosen.iter().copied(), &before.snapshot.tasks),
+            None => group(chosen.iter().copied()),
+        };
+        if tasks.grown.is_some() && groups.is_empty() {
+            page.blank();
+            page.line("of no group are there more than before");
+        }
         let shown = &groups[..limit.min(groups.len())];
         text::groups(&mut page, shown, groups.len() - shown.len());
         Document::groups(&view, shown)
@@ -56,23 +65,26 @@ pub(super) fn run(tasks: &Tasks, runtime: &Handle, output: Output) -> anyhow::Re
     Ok(Status::Fine)
 }
 
-/// One snapshot where that is enough; a session where the question is about time or findings.
-fn look(tasks: &Tasks, runtime: &Handle, output: Output) -> anyhow::Result<Arc<View>> {
+/// The first view and the last: of one snapshot where that is enough, of a session where the question is about time or
+/// findings.
+fn look(tasks: &Tasks, runtime: &Handle, output: Output) -> anyhow::Result<(Arc<View>, Arc<View>)> {
     let attach = Attach::new(&tasks.watch)?;
-    if tasks.older_than.is_none() && !tasks.stuck {
-        return attach::once(&tasks.target, &attach).map(Arc::new);
+    if tasks.older_than.is_none() && tasks.grown.is_none() && !tasks.stuck {
+        let view = attach::once(&tasks.target, &attach).map(Arc::new)?;
+        return Ok((Arc::clone(&view), view));
     }
-    let duration = tasks.older_than.unwrap_or(Duration::ZERO);
+    let duration = tasks.older_than.max(tasks.grown).unwrap_or(Duration::ZERO);
     if duration > Duration::from_secs(1) {
         output.note(&format!("watching {} s to see which tasks stay as they are", duration.as_secs_f64()));
     }
     let session = attach::session(&tasks.target, &attach)?;
-    let plan = Plan { duration, stop_at_permanent: false };
+    let first = Arc::clone(&session.views().borrow());
+    let plan = Plan { duration, reads: LEAST_READS, stop_at_permanent: false };
     let (gathered, stop) = runtime.block_on(gather(session.views(), plan, |_, _| Ok(())))?;
     match (stop, &gathered.view.ended) {
         (Stop::Ended, Some(why)) => bail!("{why}"),
         (Stop::Interrupted, _) => bail!("interrupted after {:.1} s", gathered.watched.as_secs_f64()),
-        _ => Ok(gathered.view),
+        _ => Ok((first, gathered.view)),
     }
 }
 

@@ -44,6 +44,7 @@ pub(crate) fn task(id: u64, name: &str, root: Strand) -> Task {
         state: TaskState::Suspended,
         status: None,
         origin: None,
+        labels: None,
         since: Some(Since { at_least_s: 2.04, source: SinceSource::Attach }),
         root,
         incomplete: None,
@@ -320,10 +321,10 @@ fn any_hold() -> impl Strategy<Value = Hold> {
 fn any_strand() -> impl Strategy<Value = Strand> {
     let fork = || select(vec![Fork::All, Fork::Any, Fork::Unknown]);
     let leaf = (vec(any_frame(), 0..4), option::of(any_wait()), vec(any_hold(), 0..3), fork())
-        .prop_map(|(frames, wait, holds, fork)| Strand { frames, wait, holds, fork, children: vec![] });
+        .prop_map(|(frames, wait, holds, fork)| Strand { frames: frames.into(), wait, holds, fork, children: vec![] });
     leaf.prop_recursive(3, 8, 3, move |inner| {
         (vec(any_frame(), 0..3), vec(inner, 0..3), fork()).prop_map(|(frames, children, fork)| Strand {
-            frames,
+            frames: frames.into(),
             wait: None,
             holds: vec![],
             fork,
@@ -338,9 +339,10 @@ fn any_task() -> impl Strategy<Value = Task> {
     let source = select(vec![SinceSource::Attach, SinceSource::Snapshot, SinceSource::Event, SinceSource::Runtime]);
     let since = option::of((any::<f64>(), source).prop_map(|(at_least_s, source)| Since { at_least_s, source }));
     let origin = (option::of(any_party()), option::of(any_frame())).prop_map(|(party, site)| Origin { party, site });
-    let told = (option::of(text()), option::of(origin), option::of(text()));
+    let labels = vec((text(), text()), 0..3).prop_map(Into::into);
+    let told = (option::of(text()), option::of(origin), option::of(labels), option::of(text()));
     (any_party(), text(), state, since, any_strand(), told, any::<(bool, Option<i32>, u64)>()).prop_map(
-        |(party, name, state, since, root, (status, origin, incomplete), (unstable, thread, address))| Task {
+        |(party, name, state, since, root, (status, origin, labels, incomplete), (unstable, thread, address))| Task {
             party,
             address,
             runtime: 0,
@@ -349,6 +351,7 @@ fn any_task() -> impl Strategy<Value = Task> {
             status: status.map(Into::into),
             since,
             origin,
+            labels,
             root,
             awaits_known: incomplete.is_none(),
             imprint: None,

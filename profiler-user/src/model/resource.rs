@@ -166,6 +166,15 @@ pub struct QueueEntry {
     pub wants: Option<u64>,
 }
 
+/// The room that a channel has for messages that nobody has received yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Buffer {
+    /// Messages that are in it.
+    pub length: u64,
+    /// Messages that fit.
+    pub capacity: u64,
+}
+
 /// What is known of a resource beyond who waits for it and who holds it (those stand with the strands).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resource {
@@ -183,6 +192,10 @@ pub struct Resource {
     pub queue: Vec<QueueEntry>,
     /// Whether `queue` is the whole queue.
     pub queue_known: bool,
+    /// The room of a channel, where read.
+    pub buffer: Option<Buffer>,
+    /// It is taken, and whoever took it has left without giving it back, as far as the code tells.
+    pub abandoned: bool,
     /// Every task that can reach it, where that is known: whoever is not among them can never act on it.
     pub reachable_by: Option<Vec<PartyId>>,
 }
@@ -198,6 +211,8 @@ impl Resource {
             receivers: None,
             queue: Vec::new(),
             queue_known: false,
+            buffer: None,
+            abandoned: false,
             reachable_by: None,
         }
     }

@@ -85,6 +85,8 @@ pub struct Snapshot {
     pub threads: Vec<Thread>,
     /// What is known of the resources that strands and threads name.
     pub resources: Vec<Resource>,
+    /// What the descriptors lead to that tasks wait for, where that was asked: the number, and the peer in a few words.
+    pub descriptors: Vec<(i32, String)>,
     /// How much was understood.
     pub coverage: Coverage,
     /// Whether await stacks show functions that were inlined: the executable has line tables.
@@ -107,6 +109,7 @@ impl Snapshot {
             tasks: Vec::new(),
             threads: Vec::new(),
             resources: Vec::new(),
+            descriptors: Vec::new(),
             coverage: Coverage::default(),
             inlined_frames: true,
             missing: Vec::new(),

@@ -125,8 +125,8 @@ pub enum Fork {
 /// One thread of control inside a task: the chain of awaits from where it begins to its leaf or its next fork.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Strand {
-    /// Root first.
-    pub frames: Vec<Frame>,
+    /// Root first; strands that stand alike may share them.
+    pub frames: Arc<[Frame]>,
     /// What its leaf waits for; `None` for a strand that forks or could not be followed.
     pub wait: Option<Wait>,
     /// What this strand's own frames would release. The root also carries what no strand could be found for.
@@ -139,8 +139,13 @@ pub struct Strand {
 
 impl Strand {
     /// A strand without waits, holds or children.
-    pub fn new(frames: Vec<Frame>) -> Self {
-        Self { frames, wait: None, holds: Vec::new(), fork: Fork::Unknown, children: Vec::new() }
+    pub fn new(frames: impl Into<Arc<[Frame]>>) -> Self {
+        Self { frames: frames.into(), wait: None, holds: Vec::new(), fork: Fork::Unknown, children: Vec::new() }
+    }
+
+    /// A strand of which nothing is known.
+    pub fn unknown() -> Self {
+        Self { frames: Arc::default(), wait: None, holds: Vec::new(), fork: Fork::Unknown, children: Vec::new() }
     }
 
     /// This strand and all below it, parents first.
@@ -251,6 +256,9 @@ pub struct Hold {
     pub site: Option<Frame>,
 }
 
+/// Names and values that a program gave to a task, in its own order; tasks share them.
+pub type Labels = Arc<[(String, String)]>;
+
 /// Who started a task, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
@@ -279,6 +287,8 @@ pub struct Task {
     pub since: Option<Since>,
     /// Who started it, where the runtime remembers.
     pub origin: Option<Origin>,
+    /// What the program has labelled it with, where it can.
+    pub labels: Option<Labels>,
     /// The root chain, with its forks.
     pub root: Strand,
     /// Whether `root` and its holds are the whole truth; if not, why (one line).

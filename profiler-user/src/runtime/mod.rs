@@ -5,9 +5,9 @@ mod world;
 pub mod go;
 pub mod tokio;
 
-pub use world::{ThreadContext, ThreadRegisters, World};
+pub use world::{Reads, ThreadContext, ThreadRegisters, World};
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     debuginfo::Module,
@@ -50,6 +50,11 @@ pub trait Runtime {
     /// The functions at an address, outermost first, by such tables. `None` where the code there is not its own.
     fn functions_at(&mut self, _memory: &dyn Memory, _address: u64) -> Option<Vec<Frame>> {
         None
+    }
+
+    /// How far two looks must be apart for everything to be told that is told by what has not moved between them.
+    fn apart(&self) -> Duration {
+        Duration::from_millis(300)
     }
 
     /// Functions whose entry means that a task begins or ends a wait, by address in the target: for *trace waits*.

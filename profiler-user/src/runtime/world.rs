@@ -3,7 +3,7 @@
 use crate::{
     debuginfo::{FrameRegisters, Module},
     model::Frame,
-    target::{AddressSpace, ThreadFacts},
+    target::{AddressSpace, ThreadFacts, UserRegisters},
 };
 
 /// Registers of a thread that is blocked in the kernel, as far as they are known.
@@ -28,6 +28,17 @@ pub struct ThreadContext {
     pub budget: u32,
 }
 
+/// How what is read of a process in one look hangs together.
+#[derive(Clone, Copy, Debug)]
+pub enum Reads<'a> {
+    /// It runs on meanwhile, and can be read again.
+    Passing,
+    /// All is of one moment; these are the registers that its threads had, every one of them.
+    Still(&'a [UserRegisters]),
+    /// It was kept while it ran, and cannot be read again.
+    Torn,
+}
+
 /// The target at one moment: everything that is read lies in it.
 pub struct World<'a> {
     /// Its memory, one consistent view.
@@ -36,6 +47,8 @@ pub struct World<'a> {
     pub modules: &'a [Module],
     /// Its threads, with the user stack of each, root first, where it could be unwound.
     pub threads: &'a [(ThreadFacts, Option<ThreadRegisters>, Vec<Frame>)],
+    /// How its reads hang together.
+    pub reads: Reads<'a>,
 }
 
 impl World<'_> {

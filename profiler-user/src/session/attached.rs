@@ -133,6 +133,10 @@ impl Observer {
         };
         let mut snapshot = inspector.snapshot(&pid.map(registers_once).unwrap_or_default())?;
         history.date(&mut snapshot);
+        if events.is_none() {
+            // One look: whoever asks for it wants all there is to be told of its tasks.
+            inspector.describe_descriptors(&mut snapshot);
+        }
         let probing = pid.zip(events).map_or_else(Probing::off, |(pid, to)| {
             let file_of = |address| inspector.file_of(address);
             let (context, points) = (inspector.thread_context(), inspector.wait_functions());

@@ -8,8 +8,8 @@ use std::{
 use super::{AttachError, inspector::Inspector, probing::registers_once};
 use crate::target::Frozen;
 
-/// Between the two moments that are kept: no verdict on what is permanent rests on one.
-const APART: Duration = Duration::from_millis(300);
+/// Pages of a heap that are kept of a process that stands still: 256 MB.
+const MOST_OF_HEAP: usize = 1 << 16;
 
 /// What was kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub struct Capture {
     pub took: Duration,
     /// For how long at most the process was stopped at a time; `None`: it ran.
     pub stopped: Option<Duration>,
+    /// It stood still, and all that was read of its heap is kept as well.
+    pub heap: bool,
 }
 
 /// Writes what a look at process `pid` needs of its memory to a new file at `path`.
@@ -34,19 +36,24 @@ pub struct Capture {
 pub fn capture(pid: i32, path: &Path, freeze: bool) -> Result<Capture, AttachError> {
     let begun = Instant::now();
     let (mut inspector, mut recorder) = Inspector::recording(pid)?;
+    if freeze {
+        recorder.note_bulk(MOST_OF_HEAP);
+    }
     let (mut tasks, mut pages) = (0, 0);
     let (mut first, mut stopped) = (None, None);
     for moment in 0..2 {
         if moment > 0 {
-            std::thread::sleep(APART);
+            // No verdict on what is permanent rests on one moment.
+            std::thread::sleep(inspector.apart());
         }
         let registers = registers_once(pid);
         let frozen = if freeze { inspector.freeze()? } else { None };
-        tasks = inspector.snapshot(&registers)?.tasks.len();
+        tasks = inspector.look(&registers, frozen.as_ref())?.tasks.len();
         let first = *first.get_or_insert_with(Instant::now);
-        pages += inspector.keep(&mut recorder, &registers, first.elapsed())?;
+        pages += inspector.keep(&mut recorder, &registers, frozen.as_ref(), first.elapsed())?;
         stopped = stopped.max(frozen.map(Frozen::release));
     }
+    let heap = freeze && !recorder.has_left_out();
     let bytes = inspector.write(recorder, path)?;
-    Ok(Capture { tasks, pages, bytes, took: begun.elapsed(), stopped })
+    Ok(Capture { tasks, pages, bytes, took: begun.elapsed(), stopped, heap })
 }

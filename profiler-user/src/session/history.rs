@@ -5,16 +5,30 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 
 use super::standings::Standings;
-use crate::model::{Finding, PartyId, Since, SinceSource, Snapshot, TaskState};
+use crate::model::{Finding, PartyId, Since, SinceSource, Snapshot, Task, TaskState};
 
 /// What tells a state from the next: state, and where its strands wait.
-#[derive(Clone, Debug, PartialEq, Eq)]
 struct Standing {
     state: TaskState,
-    waits: Vec<u64>,
+    waits: Box<[u64]>,
+}
+
+impl Standing {
+    fn of(task: &Task) -> Self {
+        Self { state: task.state, waits: waits(task).collect() }
+    }
+
+    fn is_of(&self, task: &Task) -> bool {
+        self.state == task.state && self.waits.iter().copied().eq(waits(task))
+    }
+}
+
+/// The addresses of what a task waits for.
+fn waits(task: &Task) -> impl Iterator<Item = u64> {
+    task.root.waits().map(|wait| wait.resource.address)
 }
 
 /// A standing and since when.
@@ -24,6 +38,8 @@ struct Dated {
     firm: bool,
     since: Instant,
     source: SinceSource,
+    /// The number of the snapshot that showed it last.
+    seen_in: u64,
 }
 
 /// What one session remembers of earlier snapshots.
@@ -46,23 +62,23 @@ impl History {
     pub(super) fn date(&mut self, snapshot: &mut Snapshot) {
         let source = if self.snapshots == 0 { SinceSource::Attach } else { SinceSource::Snapshot };
         self.snapshots += 1;
-        let mut present = FxHashSet::default();
+        let seen_in = self.snapshots;
+        self.tasks.reserve(snapshot.tasks.len().saturating_sub(self.tasks.len()));
         for task in &mut snapshot.tasks {
-            present.insert(task.party);
-            let standing =
-                Standing { state: task.state, waits: task.root.waits().map(|wait| wait.resource.address).collect() };
             // A task that moved while it was read, or could not be read whole, may stand as it did before.
             let firm = !task.unstable && task.incomplete.is_none();
             let entry = self.tasks.entry(task.party).or_insert_with(|| Dated {
-                standing: standing.clone(),
+                standing: Standing::of(task),
                 firm,
                 since: snapshot.taken_at,
                 source,
+                seen_in,
             });
-            if entry.standing != standing || task.unstable {
+            entry.seen_in = seen_in;
+            if !entry.standing.is_of(task) || task.unstable {
                 // That it stands otherwise now is only a change if what was read before is certain.
                 let source = if entry.firm { SinceSource::Snapshot } else { entry.source };
-                *entry = Dated { standing, firm, since: snapshot.taken_at, source };
+                *entry = Dated { standing: Standing::of(task), firm, since: snapshot.taken_at, source, seen_in };
                 // An event tells the moment itself.
                 if let PartyId::Task { id, .. } = task.party
                     && let Some(at) = self.waits.remove(&id).filter(|at| *at <= snapshot.taken_at)
@@ -79,7 +95,7 @@ impl History {
             let noted = task.since.filter(|noted| noted.at_least_s > seen.at_least_s);
             task.since = Some(noted.unwrap_or(seen));
         }
-        self.tasks.retain(|party, _| present.contains(party));
+        self.tasks.retain(|_, dated| dated.seen_in == seen_in);
     }
 
     /// Tells tasks that cannot be read from those that only changed while they were: what cannot be read twice though it did
@@ -137,7 +153,7 @@ impl History {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Coverage, Strand, Target, Task};
+    use crate::model::{Coverage, Strand, Target};
 
     fn snapshot(incomplete: Option<&str>) -> Snapshot {
         let target = Target { pid: 1, exe: "/srv".into() };
@@ -149,8 +165,9 @@ mod tests {
             state: TaskState::Suspended,
             status: None,
             origin: None,
+            labels: None,
             since: None,
-            root: Strand::new(Vec::new()),
+            root: Strand::unknown(),
             incomplete: incomplete.map(Into::into),
             awaits_known: incomplete.is_none(),
             imprint: None,

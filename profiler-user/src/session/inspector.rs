@@ -1,6 +1,7 @@
 //! Takes snapshots of one process: what is where in its code is learned once, its memory is read anew each time.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -11,9 +12,9 @@ use rustc_hash::FxHashMap;
 use super::{AttachError, stacks::Stacks};
 use crate::{
     debuginfo::{Bytes, FrameRegisters, Module, Places, Quality, ReadFile, RegisterUnwinder},
-    model::{Frame, Snapshot, Target},
+    model::{Frame, Snapshot, Target, WaitMode},
     probe::Sample,
-    runtime::{self, Runtime, ThreadContext, ThreadRegisters, World},
+    runtime::{self, Reads, Runtime, ThreadContext, ThreadRegisters, World},
     target::{
         self, AddressSpace, Frozen, Memory, ModuleFile, Place, Process, Recorder, Root, Subject, SyscallState,
         TargetError, ThreadFacts, UserRegisters,
@@ -127,6 +128,11 @@ impl Inspector {
         self.runtimes.iter().find_map(|runtime| runtime.thread_context())
     }
 
+    /// How far two looks must be apart to tell all.
+    pub(super) fn apart(&self) -> Duration {
+        self.runtimes.iter().map(|runtime| runtime.apart()).max().unwrap_or_default()
+    }
+
     /// Functions that begin or end a wait, by address.
     pub(super) fn wait_functions(&self) -> Vec<u64> {
         self.runtimes.iter().flat_map(|runtime| runtime.wait_functions()).collect()
@@ -171,12 +177,23 @@ impl Inspector {
     /// Everything as it is now. `registers` are those of blocked threads, by thread id, where the kernel programs gave
     /// them; without, procfs tells enough for most stacks.
     pub(super) fn snapshot(&mut self, registers: &FxHashMap<i32, ThreadRegisters>) -> Result<Snapshot, TargetError> {
+        let frozen = if self.freezes { self.freeze()? } else { None };
+        let mut snapshot = self.look(registers, frozen.as_ref())?;
+        snapshot.stopped_for = frozen.map(Frozen::release);
+        Ok(snapshot)
+    }
+
+    /// The same of a process that may have been stopped.
+    pub(super) fn look(
+        &mut self,
+        registers: &FxHashMap<i32, ThreadRegisters>,
+        frozen: Option<&Frozen>,
+    ) -> Result<Snapshot, TargetError> {
         let mut snapshot = Snapshot::empty(self.target());
         snapshot.taken_at = match &self.subject {
             Subject::Live(_) => Instant::now(),
             Subject::Stored(stored) => self.opened + stored.now(),
         };
-        let frozen = if self.freezes { self.freeze()? } else { None };
         snapshot.missing.clone_from(&self.missing);
         snapshot.inlined_frames = self.modules.first().is_some_and(Module::has_lines);
         let memory = self.memory()?;
@@ -207,11 +224,21 @@ impl Inspector {
                     .into(),
             );
         }
-        let world = World { memory: &memory, modules: &self.modules, threads: &threads };
+        let kept: Vec<Option<UserRegisters>> = match frozen {
+            Some(frozen) => frozen.registers()?.into_iter().map(|(_, registers)| Some(registers)).collect(),
+            None => threads.iter().map(|(facts, ..)| facts.registers).collect(),
+        };
+        let all: Option<Vec<UserRegisters>> = kept.into_iter().collect();
+        let reads = match (&self.subject, frozen, &all) {
+            (Subject::Live(_), Some(_), Some(all)) => Reads::Still(all),
+            (Subject::Live(_), ..) => Reads::Passing,
+            (Subject::Stored(stored), _, Some(all)) if stored.is_still() => Reads::Still(all),
+            (Subject::Stored(_), ..) => Reads::Torn,
+        };
+        let world = World { memory: &memory, modules: &self.modules, threads: &threads, reads };
         for runtime in &mut self.runtimes {
             runtime.read(&world, &mut snapshot);
         }
-        snapshot.stopped_for = frozen.map(Frozen::release);
         self.subject.check()?;
         if let Subject::Stored(stored) = &self.subject {
             stored.advance();
@@ -219,15 +246,38 @@ impl Inspector {
         Ok(snapshot)
     }
 
+    /// Looks up what the descriptors lead to that tasks wait for.
+    pub(super) fn describe_descriptors(&self, snapshot: &mut Snapshot) {
+        let Subject::Live(process) = &self.subject else { return };
+        let waits = snapshot.tasks.iter().flat_map(|task| task.root.waits());
+        let wanted: BTreeSet<i32> = waits
+            .filter_map(|wait| match wait.mode {
+                WaitMode::Ready { fd } => fd,
+                _ => None,
+            })
+            .collect();
+        if !wanted.is_empty() {
+            snapshot.descriptors = process.descriptors(&wanted);
+        }
+    }
+
     /// Keeps what was read so far in `recorder`, as it is now; `registers` as for [`Self::snapshot`].
     pub(super) fn keep(
         &self,
         recorder: &mut Recorder,
         registers: &FxHashMap<i32, ThreadRegisters>,
+        frozen: Option<&Frozen>,
         after: Duration,
     ) -> Result<usize, TargetError> {
         let Subject::Live(process) = &self.subject else { return Ok(0) };
+        let stopped: FxHashMap<i32, UserRegisters> = match frozen {
+            Some(frozen) => frozen.registers()?.into_iter().collect(),
+            None => FxHashMap::default(),
+        };
         let of_thread = |tid| {
+            if frozen.is_some() {
+                return stopped.get(&tid).copied();
+            }
             let known = registers.get(&tid)?;
             let mut general = [0; 16];
             for (kept, value) in general.iter_mut().zip(known.frame.values) {
@@ -235,7 +285,7 @@ impl Inspector {
             }
             Some(UserRegisters { ip: known.frame.ip, general, fs_base: known.fs_base.unwrap_or(0) })
         };
-        recorder.keep(process, &self.files, &of_thread, after)
+        recorder.keep(process, &self.files, &of_thread, frozen.is_some(), after)
     }
 
     /// Writes what `recorder` has kept; returns the length of the file in bytes.

@@ -22,7 +22,7 @@ use super::{
 };
 
 const MAGIC: &[u8; 8] = b"gordian\0";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// zstd's own default: the pages of a heap shrink to a fifth at the speed of a disk.
 const LEVEL: i32 = 3;
 /// How much a capture may grow when it is unpacked: pages compress well, and a bomb better.
@@ -35,6 +35,8 @@ struct Header {
     exe: PathBuf,
     modules: Vec<ModuleRecord>,
     moments: Vec<MomentRecord>,
+    /// Of each moment whether the process stood still.
+    stopped: Vec<bool>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -51,6 +53,8 @@ pub(super) struct Kept {
     pub(super) after: Duration,
     pub(super) mappings: Mappings,
     pub(super) threads: Vec<ThreadFacts>,
+    /// It stood still while it was read.
+    pub(super) stopped: bool,
     pub(super) pages: Vec<(u64, Page)>,
 }
 
@@ -94,7 +98,8 @@ pub(super) fn write(
         threads: moment.threads.clone(),
         pages,
     });
-    let header = Header { pid, exe, modules, moments: records.collect() };
+    let stopped = moments.iter().map(|moment| moment.stopped).collect();
+    let header = Header { pid, exe, modules, moments: records.collect(), stopped };
     let header = postcard::to_stdvec(&header).map_err(io::Error::other)?;
     out.write_all(MAGIC)?;
     out.write_all(&VERSION.to_le_bytes())?;
@@ -134,7 +139,8 @@ pub(super) fn read(bytes: &[u8]) -> Result<Contents, String> {
     }
     let first = size_of_val(&0u64) + length;
     let pages = Arc::new(unpacked);
-    let moments = header.moments.into_iter().map(|moment| {
+    let stopped = header.stopped;
+    let moments = header.moments.into_iter().enumerate().map(|(index, moment)| {
         let stretches = moment.pages.iter().filter_map(|&(address, count, from)| {
             let offset = usize::try_from(u64::from(from) * PAGE).ok()?.checked_add(first)?;
             Some(Stretch { range: address..address.checked_add(u64::from(count) * PAGE)?, offset })
@@ -143,6 +149,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Contents, String> {
             after: moment.after,
             mappings: moment.mappings,
             threads: moment.threads,
+            stopped: stopped.get(index).copied().unwrap_or(false),
             image: Arc::new(Image::new(stretches.collect(), Bytes::Owned(Arc::clone(&pages)))),
         }
     });
@@ -175,6 +182,7 @@ mod tests {
             after: Duration::from_millis(after),
             mappings: Mappings::new(vec![mapping.clone()]),
             threads: Vec::new(),
+            stopped: after > 0,
             pages,
         };
         let moments = vec![
@@ -194,7 +202,7 @@ mod tests {
         assert_eq!(first.image.at(0x1fff, 2), [1, 2]);
         assert_eq!((first.image.at(0x2000, 1), first.image.at(0x5000, 1)), (&[2][..], &[1][..]));
         assert_eq!((second.image.at(0x2fff, 2), second.image.at(0x5000, 1)), (&[3][..], &[][..]));
-        assert_eq!(second.after, Duration::from_millis(300));
+        assert_eq!((second.after, first.stopped, second.stopped), (Duration::from_millis(300), false, true));
     }
 
     #[test]

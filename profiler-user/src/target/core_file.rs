@@ -74,7 +74,8 @@ pub(super) fn read(bytes: &Arc<Mmap>) -> Result<Contents, String> {
     let exe = notes.auxiliary(AT_ENTRY).and_then(|entry| mappings.at(entry)).and_then(|mapping| mapping.path.clone());
     let modules = modules(&mappings, &image);
     let exe = exe.or_else(|| modules.first().map(|module| module.path.clone())).unwrap_or_default();
-    let moment = Moment { after: Duration::ZERO, mappings, threads: notes.threads, image: Arc::new(image) };
+    let moment =
+        Moment { after: Duration::ZERO, mappings, threads: notes.threads, stopped: true, image: Arc::new(image) };
     Ok(Contents { pid: notes.pid, exe, modules, moments: vec![moment] })
 }
 

@@ -16,7 +16,7 @@ use nix::{
 };
 use rustc_hash::FxHashSet;
 
-use super::TargetError;
+use super::{TargetError, UserRegisters};
 
 /// How long a thread may take to stop; one in the middle of disk I/O takes until that is done.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -94,6 +94,22 @@ impl Frozen {
                 Ok(_) | Err(_) => return Ok(()),
             }
         }
+    }
+
+    /// The registers of its threads, by id, as they stand; an error where one of them cannot be asked.
+    pub fn registers(&self) -> Result<Vec<(i32, UserRegisters)>, TargetError> {
+        let read = |(tid, _): &(Pid, Option<Signal>)| {
+            let all = ptrace::getregs(*tid).map_err(|error| TargetError::NotStopped {
+                pid: tid.as_raw(),
+                cause: format!("its registers cannot be read: {error}"),
+            })?;
+            let general = [
+                all.rax, all.rdx, all.rcx, all.rbx, all.rsi, all.rdi, all.rbp, all.rsp, all.r8, all.r9, all.r10,
+                all.r11, all.r12, all.r13, all.r14, all.r15,
+            ];
+            Ok((tid.as_raw(), UserRegisters { ip: all.rip, general, fs_base: all.fs_base }))
+        };
+        self.stopped.iter().map(read).collect()
     }
 
     /// Lets it go on; returns how long its first thread stood.

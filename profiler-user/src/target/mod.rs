@@ -1,8 +1,10 @@
 //! A process to look at, live or kept in a file: its memory, modules, threads and namespaces. Knows nothing of any async runtime.
 
+mod ahead;
 mod build_id;
 mod capture;
 mod core_file;
+mod descriptors;
 mod epoll;
 mod error;
 mod files;
@@ -19,6 +21,7 @@ mod stored;
 mod subject;
 mod threads;
 
+pub use ahead::Ahead;
 pub use epoll::{Interest, interests};
 pub use error::TargetError;
 pub use files::{ModuleFile, Root, read_file};

@@ -1,6 +1,7 @@
 //! A running process, held by a pidfd so that its pid cannot come to mean another.
 
 use std::{
+    collections::BTreeSet,
     fs::File,
     os::fd::{AsFd, FromRawFd, OwnedFd},
     path::{Path, PathBuf},
@@ -10,7 +11,7 @@ use std::{
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{
-    AddressSpace, Frozen, Mappings, ModuleFile, Root, TargetError, ThreadFacts, files, residency::PageMap,
+    AddressSpace, Frozen, Mappings, ModuleFile, Root, TargetError, ThreadFacts, descriptors, files, residency::PageMap,
     space::Touched, threads,
 };
 
@@ -104,6 +105,11 @@ impl Process {
             Err(error) => return Err(TargetError::from_io(self.pid, "the page map", &error)),
         };
         Ok(AddressSpace::live(self.pid, mappings, files, PageMap::new(pagemap), self.touched.clone()))
+    }
+
+    /// What descriptors of its lead to, by number: which peer a socket has.
+    pub fn descriptors(&self, wanted: &BTreeSet<i32>) -> Vec<(i32, String)> {
+        descriptors::describe(&self.proc, wanted)
     }
 
     /// Its threads now.

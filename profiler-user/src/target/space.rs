@@ -22,12 +22,35 @@ const BULK: u64 = 1 << 20;
 const PIECES: usize = 1024;
 /// Bytes of scattered pieces that are read together, unless one piece alone is longer.
 const TOGETHER: u64 = 4 << 20;
+/// Bytes between two pieces that are rather read with them than left out.
+const GAP: u64 = 256;
 
 /// The bytes of one page.
 pub(super) type Page = Box<[u8; PAGE as usize]>;
 
 /// Addresses of the pages that were read, for those who keep them.
-pub(super) type Touched = Rc<RefCell<FxHashSet<u64>>>;
+#[derive(Debug, Default)]
+pub(super) struct Noted {
+    pub(super) pages: FxHashSet<u64>,
+    /// Those that were read in bulk, for looks that need all of a heap.
+    pub(super) bulk: FxHashSet<u64>,
+    /// How many of the latter are noted; once there are more, none is.
+    pub(super) most_bulk: usize,
+}
+
+impl Noted {
+    fn add_bulk(&mut self, pages: impl Iterator<Item = u64>) {
+        if self.most_bulk > 0 {
+            self.bulk.extend(pages);
+            if self.bulk.len() > self.most_bulk {
+                (self.most_bulk, self.bulk) = (0, FxHashSet::default());
+            }
+        }
+    }
+}
+
+/// What is shared by all views of a process.
+pub(super) type Touched = Rc<RefCell<Noted>>;
 
 /// Where pages come from.
 enum Source {
@@ -42,6 +65,8 @@ pub struct AddressSpace {
     mappings: Mappings,
     files: Vec<ModuleFile>,
     pages: RefCell<FxHashMap<u64, Option<Page>>>,
+    /// Room for what is read scattered, to be used again.
+    scratch: RefCell<Vec<u8>>,
     touched: Option<Touched>,
 }
 
@@ -55,12 +80,13 @@ impl AddressSpace {
         touched: Option<Touched>,
     ) -> Self {
         let source = Source::Live { pid: Pid::from_raw(pid), residency };
-        Self { source, mappings, files, pages: RefCell::default(), touched }
+        Self { source, mappings, files, pages: RefCell::default(), scratch: RefCell::default(), touched }
     }
 
     /// A process as it was once.
     pub(super) fn kept(image: Arc<Image>, mappings: Mappings, files: Vec<ModuleFile>) -> Self {
-        Self { source: Source::Kept(image), mappings, files, pages: RefCell::default(), touched: None }
+        let (pages, scratch) = (RefCell::default(), RefCell::default());
+        Self { source: Source::Kept(image), mappings, files, pages, scratch, touched: None }
     }
 
     /// The process whose memory it is, where it still runs.
@@ -108,6 +134,9 @@ impl AddressSpace {
     /// in memory. Private memory that was never touched is zero.
     pub fn read_bulk(&self, address: u64, buf: &mut [u8]) -> Result<(), MemoryError> {
         let end = address.checked_add(buf.len() as u64).ok_or(MemoryError::Unmapped(address))?;
+        if let Some(touched) = &self.touched {
+            touched.borrow_mut().add_bulk(pages(&(address..end)));
+        }
         let mut at = address;
         for run in self.resident_runs(address..end) {
             self.zero_untouched(at..run.start, address, buf)?;
@@ -127,38 +156,44 @@ impl AddressSpace {
     /// not there or not in memory.
     pub fn scattered(&self, pieces: &[Range<u64>], visit: impl FnMut(usize, Option<&[u8]>)) {
         if let Some(touched) = &self.touched {
-            touched.borrow_mut().extend(pieces.iter().flat_map(pages));
+            touched.borrow_mut().pages.extend(pieces.iter().flat_map(pages));
         }
         self.scattered_bulk(pieces, visit);
     }
 
-    /// The same for so much that whoever keeps what was read does not keep it.
+    /// The same for so much that whoever keeps what was read may not keep it.
     pub fn scattered_bulk(&self, pieces: &[Range<u64>], mut visit: impl FnMut(usize, Option<&[u8]>)) {
-        let length = |piece: &Range<u64>| piece.end.saturating_sub(piece.start);
-        let (mut buf, mut read) = (Vec::new(), Vec::new());
+        if let Some(touched) = &self.touched {
+            touched.borrow_mut().add_bulk(pieces.iter().flat_map(pages));
+        }
+        let (mut buf, mut read) = (self.scratch.take(), Vec::new());
+        let (mut runs, mut places) = (Vec::new(), Vec::new());
         let mut first = 0;
         while first < pieces.len() {
-            let (mut count, mut total) = (0, 0);
-            while let Some(piece) = pieces.get(first + count).filter(|_| count < PIECES)
-                && (count == 0 || total + length(piece) <= TOGETHER)
-            {
-                total += length(piece);
-                count += 1;
-            }
-            let group = &pieces[first..first + count];
-            if buf.len() < total as usize {
-                buf.resize(total as usize, 0);
+            let total = join(&pieces[first..], &mut runs, &mut places);
+            if buf.len() < total {
+                buf.resize(total, 0);
             }
             read.clear();
-            self.read_group(group, &mut buf, &mut read);
-            let mut rest = buf.as_slice();
-            for (index, piece) in group.iter().enumerate() {
-                let (bytes, after) = rest.split_at(length(piece) as usize);
-                visit(first + index, read[index].then_some(bytes));
-                rest = after;
+            self.read_group(&runs, &mut buf, &mut read);
+            for (index, (run, place)) in places.iter().enumerate() {
+                let piece = &pieces[first + index];
+                let bytes = &mut buf[*place..*place + piece.end.saturating_sub(piece.start) as usize];
+                let mut there = read[*run];
+                if !there && runs[*run] != *piece {
+                    // What lies between the pieces may be what cannot be read.
+                    there = self.read_alone(piece.start, bytes);
+                }
+                visit(first + index, there.then_some(&*bytes));
             }
-            first += count;
+            first += places.len();
         }
+        self.scratch.replace(buf);
+    }
+
+    /// Fills `buf` with what is there now, or else with what was there when it was read first.
+    fn read_alone(&self, address: u64, buf: &mut [u8]) -> bool {
+        self.read_bulk(address, buf).or_else(|_| self.read(address, buf)).is_ok()
     }
 
     /// Fills `buf` with the pieces one behind the other, and notes in `read` of each whether that succeeded.
@@ -180,10 +215,16 @@ impl AddressSpace {
             // What stopped the kernel is asked for by itself.
             if let Some(piece) = pieces.get(read.len()) {
                 let (bytes, after) = rest.split_at_mut(piece.end.saturating_sub(piece.start) as usize);
-                read.push(self.read_bulk(piece.start, bytes).or_else(|_| self.read(piece.start, bytes)).is_ok());
+                read.push(self.read_alone(piece.start, bytes));
                 rest = after;
             }
         }
+    }
+
+    /// The process, where it runs, all of the pieces are in memory, and nobody notes what is read.
+    pub(super) fn live_and_resident(&self, pieces: &[Range<u64>]) -> Option<Pid> {
+        let Source::Live { pid, .. } = &self.source else { return None };
+        (self.touched.is_none() && pieces.iter().all(|piece| self.is_resident(piece))).then_some(*pid)
     }
 
     /// Whether all pages of a piece are in memory.
@@ -338,6 +379,29 @@ impl AddressSpace {
     }
 }
 
+/// Joins as many of the pieces as are to be read together to runs, with what lies between neighbours: the kernel then fetches each
+/// page once. Says of each piece in which run it is and where its bytes are, and how many there are of all.
+fn join(pieces: &[Range<u64>], runs: &mut Vec<Range<u64>>, places: &mut Vec<(usize, usize)>) -> usize {
+    runs.clear();
+    places.clear();
+    let mut total = 0_u64;
+    for piece in pieces {
+        let length = piece.end.saturating_sub(piece.start);
+        let gap = runs.last().and_then(|run| piece.start.checked_sub(run.end)).filter(|gap| *gap <= GAP && length > 0);
+        let more = length + gap.unwrap_or(0);
+        if !places.is_empty() && (total + more > TOGETHER || (gap.is_none() && runs.len() == PIECES)) {
+            break;
+        }
+        match (runs.last_mut(), gap) {
+            (Some(run), Some(_)) => run.end = piece.end,
+            _ => runs.push(piece.start..piece.start + length),
+        }
+        places.push((runs.len() - 1, (total + gap.unwrap_or(0)) as usize));
+        total += more;
+    }
+    total as usize
+}
+
 /// The addresses of the pages of a piece.
 fn pages(piece: &Range<u64>) -> impl Iterator<Item = u64> {
     (piece.start & !(PAGE - 1)..piece.end).step_by(PAGE as usize)
@@ -355,7 +419,7 @@ impl Memory for AddressSpace {
                 std::collections::hash_map::Entry::Vacant(entry) => {
                     let page = self.load(base)?;
                     if let (Some(touched), Some(_)) = (&self.touched, &page) {
-                        touched.borrow_mut().insert(base);
+                        touched.borrow_mut().pages.insert(base);
                     }
                     entry.insert(page)
                 }
@@ -426,6 +490,15 @@ mod tests {
         memory.refresh();
         assert_eq!(residency(&memory, at), Some(Residency::Absent));
         assert_eq!(memory.read_bulk(8, &mut read), Err(MemoryError::Unmapped(8)));
+    }
+
+    #[test]
+    fn neighbours_are_read_together() {
+        let pieces = [0x1000..0x1010, 0x1018..0x1020, 0x9000..0x9008, 0..0, 0x9008..0x9010];
+        let (mut runs, mut places) = (Vec::new(), Vec::new());
+        assert_eq!(join(&pieces, &mut runs, &mut places), 0x20 + 8 + 8);
+        assert_eq!(runs, [0x1000..0x1020, 0x9000..0x9008, 0..0, 0x9008..0x9010]);
+        assert_eq!(places, [(0, 0), (0, 0x18), (1, 0x20), (2, 0x28), (3, 0x28)]);
     }
 
     #[test]

@@ -40,6 +40,8 @@ pub(super) struct Moment {
     pub(super) after: Duration,
     pub(super) mappings: Mappings,
     pub(super) threads: Vec<ThreadFacts>,
+    /// It stood still while all of it was kept.
+    pub(super) stopped: bool,
     pub(super) image: Arc<Image>,
 }
 
@@ -104,6 +106,11 @@ impl Stored {
     /// The time of the moment that reads show, since the first.
     pub fn now(&self) -> Duration {
         self.moment().after
+    }
+
+    /// Whether what reads show was kept while the process stood still.
+    pub fn is_still(&self) -> bool {
+        self.moment().stopped
     }
 
     fn moment(&self) -> &Moment {

@@ -117,17 +117,31 @@ impl Recorder {
         Self { touched: process.note_touched(), moments: Vec::new() }
     }
 
+    /// From now on notes as well what is read in bulk, unless that is more than so many pages.
+    pub fn note_bulk(&mut self, most: usize) {
+        self.touched.borrow_mut().most_bulk = most;
+    }
+
+    /// Whether there was too much of that.
+    pub fn has_left_out(&self) -> bool {
+        self.touched.borrow().most_bulk == 0
+    }
+
     /// Keeps all that has been read so far as it is now, all at once, so that it is of one moment as nearly as can be had.
-    /// `registers` are those of its threads, by id. `after` is the time since the first moment. Returns how many pages.
+    /// `registers` are those of its threads, by id; `stopped` says that it stands still. `after` is the time since the first moment. Returns how many pages.
     pub fn keep(
         &mut self,
         process: &Process,
         files: &[ModuleFile],
         registers: &dyn Fn(i32) -> Option<UserRegisters>,
+        stopped: bool,
         after: Duration,
     ) -> Result<usize, TargetError> {
         let mappings = process.mappings()?;
-        let mut bases: Vec<u64> = self.touched.borrow().iter().copied().collect();
+        let mut bases: Vec<u64> = {
+            let noted = self.touched.borrow();
+            noted.pages.union(&noted.bulk).copied().collect()
+        };
         bases.sort_unstable();
         let memory = process.memory(mappings.clone(), files.to_vec())?;
         let mut threads = process.threads()?;
@@ -135,10 +149,10 @@ impl Recorder {
         for thread in &mut threads {
             let sp = thread.stack().map(|(sp, _)| sp);
             // Registers of another block are of no use.
-            thread.registers = registers(thread.tid).filter(|known| Some(known.general[7]) == sp);
+            thread.registers = registers(thread.tid).filter(|known| stopped || Some(known.general[7]) == sp);
         }
         let kept = pages.len();
-        self.moments.push(Kept { after, mappings, threads, pages });
+        self.moments.push(Kept { after, mappings, threads, stopped, pages });
         Ok(kept)
     }
 

@@ -299,7 +299,7 @@ fn haystack(task: &Task, index: &Index, view: &View) -> String {
     use std::fmt::Write as _;
     let mut out = format!("{}\n{}\n{}\n", task.id(), task.name, task.state.name());
     for strand in task.root.walk() {
-        for frame in &strand.frames {
+        for frame in strand.frames.iter() {
             let (file, line) = (frame.file.as_deref().unwrap_or_default(), frame.line.unwrap_or_default());
             // Writing to a String cannot fail.
             let _ = writeln!(out, "{} {file}:{line}", frame.function);

@@ -88,6 +88,7 @@ fn explain_alike(graph: &Graph<'_>, escapes: &[bool], causes: &[&Cause]) -> Find
         summary = format!("{} tasks are stuck alike: {summary}", tasks.len());
     }
     Finding {
+        cause: abandoned(graph, &edges),
         unknowns: if cause.lenient { unknowns(graph, cause) } else { Vec::new() },
         breakable_by: if cause.by_escape { escapes::around(graph, escapes, &cause.nodes) } else { Vec::new() },
         effects: causes.iter().map(|cause| cause.victims.len() as u64).sum(),
@@ -96,6 +97,20 @@ fn explain_alike(graph: &Graph<'_>, escapes: &[bool], causes: &[&Cause]) -> Find
         edges,
         ..Finding::new(id, kind, certainty, summary)
     }
+}
+
+/// What is to be said where a lock was not given back.
+fn abandoned(graph: &Graph<'_>, edges: &[Edge]) -> Option<String> {
+    let resources = &graph.now.resources;
+    let edge = edges.iter().find(|edge| {
+        edge.resource.kind.is_goroutine_lock()
+            && resources.iter().any(|resource| resource.abandoned && resource.key == edge.resource)
+    })?;
+    let ResourceKey { kind, address } = &edge.resource;
+    Some(format!(
+        "{kind} {address:#x} is abandoned: it is locked, and nobody is left who would unlock it; a function ended without \
+         doing so, by a return or a panic, or it was copied while it was locked"
+    ))
 }
 
 fn threads(graph: &Graph<'_>, cause: &Cause) -> Vec<FindingThread> {

@@ -73,6 +73,7 @@ pub(crate) fn task(id: u64, root: Strand) -> Task {
         state: TaskState::Suspended,
         status: None,
         origin: None,
+        labels: None,
         since: None,
         root,
         incomplete: None,

@@ -44,6 +44,17 @@ fn behind_a_lock_without_owner_whose_holder_moves_nobody_is_stuck() {
 }
 
 #[test]
+fn a_lock_that_was_abandoned_is_called_that() {
+    let lock = go_mutex(0x10);
+    let stuck = task(7, strand(acquire(lock.clone(), 1), vec![]));
+    let resource =
+        |abandoned| Resource { abandoned, reachable_by: Some(vec![party(7)]), ..Resource::new(lock.clone()) };
+    let cause = |abandoned| only(&process(vec![stuck.clone()], vec![resource(abandoned)])).cause;
+    assert!(cause(true).is_some_and(|cause| cause.starts_with("sync.Mutex 0x10 is abandoned")));
+    assert_eq!(cause(false), None);
+}
+
+#[test]
 fn equal_leaks_are_one_finding_that_keeps_its_name() {
     let snapshot = |ids: &[u64]| {
         let (mut tasks, mut resources): (Vec<_>, Vec<_>) = ids.iter().map(|id| leaked(*id, "main.serve")).unzip();

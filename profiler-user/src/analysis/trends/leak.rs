@@ -91,7 +91,7 @@ impl Watch {
             if task.root.waits().any(|wait| wait.resource.kind == ResourceKind::Io) {
                 on_sockets += 1;
             } else if is_old(task, window) {
-                let frames = task.root.walk().flat_map(|strand| &strand.frames).cloned().collect();
+                let frames = task.root.walk().flat_map(|strand| strand.frames.iter()).cloned().collect();
                 old.entry((Arc::clone(&task.name), frames)).or_default().insert(task.party);
             }
         }

@@ -4,11 +4,11 @@ use serde::Serialize;
 
 use super::{
     FindingJson, GroupJson, SCHEMA, TaskJson,
-    task::{Address, BlockedThreadJson, Shown},
+    task::{Address, BlockedThreadJson, ResourceJson, Shown},
 };
 use crate::{
     export::{format::count, group::Group, unread},
-    model::{Coverage, Finding, LostCounts, Runtime, Snapshot, Task, Thread},
+    model::{Buffer, Coverage, Finding, LostCounts, PartyId, Resource, Runtime, Snapshot, Task, Thread},
     session::{ProbeState, View},
 };
 
@@ -34,6 +34,31 @@ pub struct Document<'a> {
     /// With `tasks` and `groups`: the threads that wait for one another, and those that hold something.
     #[serde(skip_serializing_if = "Option::is_none")]
     threads: Option<Vec<BlockedThreadJson<'a>>>,
+    /// With `tasks`: the channels of which the room was read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    channels: Option<Vec<ChannelJson<'a>>>,
+    /// With `tasks`: what the descriptors lead to that tasks wait for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    descriptors: Option<Vec<DescriptorJson<'a>>>,
+}
+
+#[derive(Serialize)]
+struct DescriptorJson<'a> {
+    fd: i32,
+    what: &'a str,
+}
+
+/// A channel with those who wait at it.
+#[derive(Serialize)]
+struct ChannelJson<'a> {
+    #[serde(flatten)]
+    resource: ResourceJson<'a>,
+    length: u64,
+    capacity: u64,
+    /// Oldest first; null for whoever is not known.
+    queue: Vec<Option<Shown<PartyId>>>,
+    /// Whether `queue` is the whole queue.
+    queue_known: bool,
 }
 
 #[derive(Serialize)]
@@ -93,6 +118,8 @@ impl<'a> Document<'a> {
             tasks: None,
             groups: None,
             threads: None,
+            channels: None,
+            descriptors: None,
         }
     }
 
@@ -105,7 +132,15 @@ impl<'a> Document<'a> {
     /// `tasks --all`.
     pub fn tasks(view: &'a View, tasks: impl IntoIterator<Item = &'a Task>) -> Self {
         let (tasks, threads) = (tasks.into_iter().map(Into::into).collect(), threads(&view.snapshot));
-        Self { tasks: Some(tasks), threads: Some(threads), ..Self::new(view) }
+        let channels = view.snapshot.resources.iter().filter_map(channel).collect();
+        let descriptors = view.snapshot.descriptors.iter().map(|(fd, what)| DescriptorJson { fd: *fd, what }).collect();
+        Self {
+            tasks: Some(tasks),
+            threads: Some(threads),
+            channels: Some(channels),
+            descriptors: Some(descriptors),
+            ..Self::new(view)
+        }
     }
 
     /// `tasks`.
@@ -163,6 +198,12 @@ fn missing(view: &View) -> Vec<String> {
 fn threads(snapshot: &Snapshot) -> Vec<BlockedThreadJson<'_>> {
     let telling = |thread: &&Thread| thread.wait.is_some() || !thread.holds.is_empty();
     snapshot.threads.iter().filter(telling).map(Into::into).collect()
+}
+
+fn channel(resource: &Resource) -> Option<ChannelJson<'_>> {
+    let Buffer { length, capacity } = resource.buffer?;
+    let queue = resource.queue.iter().map(|entry| entry.party.map(Shown)).collect();
+    Some(ChannelJson { resource: (&resource.key).into(), length, capacity, queue, queue_known: resource.queue_known })
 }
 
 fn target(snapshot: &Snapshot) -> TargetJson<'_> {

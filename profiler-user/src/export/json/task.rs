@@ -134,6 +134,7 @@ pub struct TaskJson<'a> {
     thread: Option<i32>,
     address: Address,
     origin: Option<OriginJson<'a>>,
+    labels: BTreeMap<&'a str, &'a str>,
     incomplete: Option<&'a str>,
     unstable: bool,
 }
@@ -160,6 +161,12 @@ impl<'a> From<&'a Task> for TaskJson<'a> {
                 party: origin.party.map(Shown),
                 site: origin.site.as_ref().map(FrameJson::from),
             }),
+            labels: task
+                .labels
+                .iter()
+                .flat_map(|labels| labels.iter())
+                .map(|(name, value)| (&**name, &**value))
+                .collect(),
             unstable: task.unstable,
         }
     }
@@ -201,6 +208,11 @@ pub struct GroupJson<'a> {
     wait: Option<WaitKindJson<'a>>,
     states: BTreeMap<&'static str, u64>,
     longest_s: Option<f64>,
+    /// Where they were started.
+    origin: Option<FrameJson<'a>>,
+    /// How many more than when the watch began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    grown: Option<i64>,
     /// The first few, in no promised order.
     examples: Vec<String>,
 }
@@ -228,6 +240,8 @@ impl<'a> From<&Group<'a>> for GroupJson<'a> {
                 .as_ref()
                 .map(|wait| WaitKindJson { kind: Shown(&wait.resource.kind), addresses: group.wait_addresses().len() }),
             states: group.states().into_iter().map(|(state, n)| (state.name(), n)).collect(),
+            origin: first.origin.as_ref().and_then(|origin| origin.site.as_ref()).map(FrameJson::from),
+            grown: group.grown,
             longest_s: group.longest_s().filter(|s| s.is_finite()),
             examples: group.tasks.iter().take(EXAMPLES).map(|task| task.id()).collect(),
         }

@@ -19,6 +19,9 @@ pub fn captured(page: &mut Page, capture: &Capture, pid: i32, file: &Path) {
     if let Some(stopped) = capture.stopped {
         page.line(format_args!("the process was stopped for {:.1} ms at a time", stopped.as_secs_f64() * 1e3));
     }
+    if capture.stopped.is_some() && !capture.heap {
+        page.line("its heap is too large to be kept, so verdicts that need all of it will not be had");
+    }
     page.line("it holds data of the process, and its program's file is needed to read it");
     // What has a slash in it is taken for a file whatever its name.
     let at = if name.contains('/') { "" } else { "./" };

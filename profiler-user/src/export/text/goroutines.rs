@@ -1,5 +1,7 @@
 //! Tasks in the form in which a Go program prints its own goroutines, for the tools that read that.
 
+use std::borrow::Cow;
+
 use crate::{
     export::page::Page,
     model::{Frame, Origin, PartyId, Task},
@@ -18,7 +20,12 @@ pub fn goroutines(page: &mut Page, tasks: &[&Task]) {
         if minutes > 0 {
             page.add(format_args!(", {minutes} minutes"));
         }
-        page.add("]:").end();
+        page.add("]");
+        if let Some(labels) = task.labels.as_deref().filter(|labels| !labels.is_empty()) {
+            let labels = labels.iter().map(|(name, value)| format!("{}: {}", quoted(name), quoted(value)));
+            page.add(format_args!(" {{{}}}", labels.collect::<Vec<_>>().join(", ")));
+        }
+        page.add(":").end();
         if task.root.frames.is_empty() {
             page.tab_stop().add("goroutine running on other thread; stack unavailable").end();
         }
@@ -35,6 +42,12 @@ pub fn goroutines(page: &mut Page, tasks: &[&Task]) {
             place(page, site);
         }
     }
+}
+
+/// A label's name or value, in quotes where it is not made of letters, digits and a few signs alone.
+fn quoted(text: &str) -> Cow<'_, str> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '/' | '_');
+    if text.chars().all(plain) { text.into() } else { format!("{text:?}").into() }
 }
 
 fn place(page: &mut Page, frame: &Frame) {

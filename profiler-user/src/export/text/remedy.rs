@@ -6,6 +6,9 @@ use crate::model::{Edge, Finding, FindingKind, PartyId, ResourceKind};
 pub(super) fn remedy(finding: &Finding) -> String {
     let change = match finding.kind {
         FindingKind::Deadlock => deadlock(&finding.edges),
+        FindingKind::Orphaned if finding.edges.iter().any(|edge| edge.resource.kind.is_goroutine_lock()) => {
+            "Unlock on every way out of the function that locks: `defer` it right behind the Lock."
+        }
         FindingKind::Orphaned => {
             "Keep whoever should answer alive until it has answered, or let the waiter see that it is gone (a dropped \
              sender, a timeout)."

@@ -2,7 +2,7 @@
 
 use crate::{
     export::format::{address, count, party, place, seconds},
-    model::{Frame, Hold, HoldHow, ResourceKey, ResourceKind, Wait, WaitMode},
+    model::{Buffer, Frame, Hold, HoldHow, ResourceKey, ResourceKind, Wait, WaitMode},
 };
 
 /// `tokio::sync::Mutex 0x55d0…`.
@@ -60,6 +60,14 @@ fn without_place(wait: &Wait) -> String {
         (_, WaitMode::Ready { fd: Some(fd) }) => format!("waits for descriptor {fd} to be ready"),
         (_, WaitMode::Ready { fd: None }) => "waits for a descriptor to be ready".into(),
         (_, WaitMode::Unknown) => format!("waits in {resource}, which gordian does not understand yet"),
+    }
+}
+
+/// How full a channel is.
+pub(super) fn buffer(buffer: Buffer) -> String {
+    match buffer.capacity {
+        0 => "no room of its own: it hands over from one to the other".into(),
+        capacity => format!("{} of {} in it", buffer.length, count(capacity, "message")),
     }
 }
 

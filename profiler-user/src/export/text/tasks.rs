@@ -1,14 +1,16 @@
 //! Tasks, grouped or one by one.
 
+use std::collections::HashMap;
+
 use super::{resource, stack};
 use crate::{
     export::{
-        format::{count, party, seconds, since, task as task_name},
+        format::{count, party, seconds, since, site, task as task_name},
         group::Group,
         page::{Ink, Page},
         unread,
     },
-    model::{ResourceKind, Snapshot, Task, TaskState},
+    model::{Buffer, ResourceKey, ResourceKind, Snapshot, Task, TaskState, WaitMode},
     session::{ProbeState, View},
 };
 
@@ -58,7 +60,11 @@ pub fn groups(page: &mut Page, groups: &[Group<'_>], hidden: usize) {
         if let Some(longest) = group.longest_s().filter(|&longest| longest >= TOLD_S) {
             page.add(format_args!(", the longest for at least {}", seconds(longest)));
         }
+        if let Some(grown) = group.grown {
+            page.add(", ").put(Ink::Warn, format_args!("{grown} more than before"));
+        }
         page.end();
+        started(page, first);
         stack::frames(page, &first.root.frames, 4);
         if group.tasks.len() == 1 {
             leaf(page, first);
@@ -73,8 +79,10 @@ pub fn groups(page: &mut Page, groups: &[Group<'_>], hidden: usize) {
     left_out(page, hidden, "group");
 }
 
-/// The tasks one by one; `hidden` more were left out by a limit.
-pub fn tasks(page: &mut Page, tasks: &[&Task], hidden: usize) {
+/// The tasks of a snapshot one by one; `hidden` more were left out by a limit.
+pub fn tasks(page: &mut Page, snapshot: &Snapshot, tasks: &[&Task], hidden: usize) {
+    let buffers: HashMap<&ResourceKey, Buffer> =
+        snapshot.resources.iter().filter_map(|resource| Some((&resource.key, resource.buffer?))).collect();
     for task in tasks {
         page.blank();
         page.put(Ink::Strong, task_name(task)).add("  ").put(ink(task.state), task.state.name());
@@ -85,9 +93,25 @@ pub fn tasks(page: &mut Page, tasks: &[&Task], hidden: usize) {
             page.add(" for ").add(since(bound));
         }
         page.end();
+        started(page, task);
+        if let Some(labels) = task.labels.as_deref().filter(|labels| !labels.is_empty()) {
+            let labels = labels.iter().map(|(name, value)| format!("{name}: {value}"));
+            page.indent(4).put(Ink::Faint, format_args!("labels {{{}}}", labels.collect::<Vec<_>>().join(", "))).end();
+        }
         stack::frames(page, &task.root.frames, 4);
         leaf(page, task);
         stack::branches(page, &task.root, 4);
+        for wait in task.root.waits() {
+            if let WaitMode::Ready { fd: Some(fd) } = wait.mode
+                && let Some((_, what)) = snapshot.descriptors.iter().find(|(known, _)| *known == fd)
+            {
+                page.indent(4).put(Ink::Faint, format_args!("descriptor {fd}: {what}")).end();
+            }
+            if let Some(buffer) = buffers.get(&wait.resource) {
+                let named = resource::named(&wait.resource);
+                page.indent(4).put(Ink::Faint, format_args!("{named}: {}", resource::buffer(*buffer))).end();
+            }
+        }
         if let Some(why) = &task.incomplete {
             page.indent(4).put(Ink::Warn, format_args!("not read whole: {why}")).end();
         }
@@ -155,6 +179,14 @@ fn reasons(page: &mut Page, tasks: &[Task]) {
     }
     if reasons.len() > EXAMPLES {
         page.indent(4).put(Ink::Faint, "`gordian tasks --all` tells the other reasons").end();
+    }
+}
+
+/// Where a task was started, where its runtime remembers.
+fn started(page: &mut Page, task: &Task) {
+    let place = task.origin.as_ref().and_then(|origin| origin.site.as_ref());
+    if let Some(place) = place {
+        page.indent(4).put(Ink::Faint, format_args!("started in {}", site(place))).end();
     }
 }
 

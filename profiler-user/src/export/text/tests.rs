@@ -21,7 +21,7 @@ fn tasks_text(view: &View, all: bool, hidden: usize) -> String {
     let mut page = Page::new(false);
     header(&mut page, &view.snapshot);
     if all {
-        tasks(&mut page, &view.snapshot.tasks.iter().collect::<Vec<_>>(), hidden);
+        tasks(&mut page, &view.snapshot, &view.snapshot.tasks.iter().collect::<Vec<_>>(), hidden);
     } else {
         groups(&mut page, &group(&view.snapshot.tasks), hidden);
     }
@@ -84,7 +84,7 @@ fn goroutines_as_go_prints_them() {
     let mut task = samples::ring(2).snapshot.tasks[0].clone();
     let site = Frame { function: "main.main".into(), file: Some("/srv/main.go".into()), line: Some(7) };
     let inner = Frame { function: "main.(*Queue).take".into(), line: Some(41), ..site.clone() };
-    task.root.frames = vec![site.clone(), inner];
+    task.root.frames = [site.clone(), inner].into();
     task.status = Some("chan receive".into());
     task.since = Some(Since { at_least_s: 301.0, source: SinceSource::Runtime });
     task.origin = Some(Origin { party: Some(PartyId::Task { runtime: 1, id: 1 }), site: Some(site) });

@@ -17,6 +17,9 @@ const DEEPEST_INLINING: usize = 64;
 /// Where a signal may have interrupted code: what called these is not at a call (runtime/traceback.go).
 const INJECTED: [&str; 3] = ["runtime.sigpanic", "runtime.asyncPreempt", "runtime.debugCallV2"];
 
+/// `call`, with the distance in the four bytes that follow.
+const CALL: u8 = 0xe8;
+
 /// A source function at a program counter.
 #[derive(Clone, Debug)]
 pub(super) struct SourceCall {
@@ -51,6 +54,8 @@ pub(super) struct Start {
     pub(super) name: Arc<str>,
     /// The goroutine is the runtime's own (runtime/traceback.go, `isSystemGoroutine`).
     pub(super) system: bool,
+    /// No function of the program: the main goroutine begins in the runtime, and a call with arguments in a wrapper.
+    pub(super) foreign: bool,
 }
 
 /// The code of a program, with what was learned of it.
@@ -103,8 +108,11 @@ impl Code {
         if let Some(known) = self.starts.get(&pc) {
             return known.clone();
         }
-        let start =
-            self.name(pc).map(|name| Start { system: name.starts_with("runtime.") && !NOT.contains(&&*name), name });
+        let start = self.name(pc).map(|name| Start {
+            system: name.starts_with("runtime.") && !NOT.contains(&&*name),
+            foreign: name.starts_with("runtime.") || name.contains(".gowrap"),
+            name,
+        });
         self.starts.insert(pc, start.clone());
         start
     }
@@ -175,10 +183,17 @@ impl Code {
         calls.into_iter().map(|call| call.frame.function).collect()
     }
 
+    /// Name of the function that the call which returns to `pc` calls, where the code says.
+    pub(super) fn called_at(&self, memory: &dyn Memory, pc: u64) -> Option<String> {
+        let at = pc.checked_sub(5)?;
+        let bytes = read_vec(memory, at, 5, 5).ok().filter(|bytes| bytes[0] == CALL)?;
+        let target = pc.wrapping_add_signed(i64::from(u32_at(&bytes, 1)?.cast_signed()));
+        let (module, function) = self.find(target).filter(|(_, function)| function.entry == target)?;
+        Some(self.modules[module].code.name(function))
+    }
+
     /// Names of the functions that the one at `entry` calls or has inlined. Only short functions are looked at whole.
     pub(super) fn called_by(&mut self, memory: &dyn Memory, entry: u64) -> Vec<String> {
-        /// `call`, with the distance in the four bytes that follow.
-        const CALL: u8 = 0xe8;
         const LONGEST: u64 = 4096;
         let Some((module, function)) = self.find(entry) else { return Vec::new() };
         let code = &self.modules[module].code;

@@ -29,21 +29,21 @@ pub(super) type Held = BTreeSet<(ResourceKind, Option<u64>)>;
 
 /// What an instruction does to a lock.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Act {
+pub(super) enum Act {
     Take(ResourceKind, Option<u64>),
     Give(ResourceKind, Option<u64>),
 }
 
 /// One instruction, as far as it matters.
 #[derive(Debug)]
-struct Step {
-    at: u64,
-    next: u64,
-    acts: Vec<Act>,
+pub(super) struct Step {
+    pub(super) at: u64,
+    pub(super) next: u64,
+    pub(super) acts: Vec<Act>,
     /// Where it may go on besides what follows it.
-    jump: Option<u64>,
+    pub(super) jump: Option<u64>,
     /// What follows it may be next.
-    falls_through: bool,
+    pub(super) falls_through: bool,
 }
 
 /// What is known of functions that were looked at.
@@ -83,7 +83,13 @@ impl Critical {
     }
 
     /// The steps of a function; with `calls` also what the functions that it calls give back.
-    fn steps(&mut self, code: &Code, memory: &dyn Memory, function: Function, calls: bool) -> Option<Rc<Vec<Step>>> {
+    pub(super) fn steps(
+        &mut self,
+        code: &Code,
+        memory: &dyn Memory,
+        function: Function,
+        calls: bool,
+    ) -> Option<Rc<Vec<Step>>> {
         if !calls {
             return read_steps(code, memory, function, |_| Held::new()).map(Rc::new);
         }

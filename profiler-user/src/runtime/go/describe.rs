@@ -14,7 +14,7 @@ use super::{
     waits::{self, Waiting},
 };
 use crate::model::{
-    Coverage, Frame, Origin, PartyId, QueueEntry, Resource, ResourceKey, ResourceKind, Since, SinceSource, Strand,
+    Buffer, Coverage, Origin, PartyId, QueueEntry, Resource, ResourceKey, ResourceKind, Since, SinceSource, Strand,
     Task, TaskState,
 };
 
@@ -36,15 +36,13 @@ impl Known {
         stack: &Stack<'_>,
         thread: Option<i32>,
         start: Option<Start>,
-        waiting: &Waiting,
+        waiting: &mut Waiting,
     ) -> Task {
-        let calls = stack.frames.iter().rev().flat_map(|frame| frame.site.calls.iter().rev());
-        let frames: Vec<Frame> = calls.filter(|call| call.shown).map(|call| call.frame.clone()).collect();
+        let frames = self.stands.frames(stack);
         let first = frames.first().map(|frame| Arc::clone(&frame.function));
-        let name = match start.map(|start| start.name) {
-            // The main goroutine begins in the runtime, and a call with arguments in a wrapper.
-            Some(start) if !start.starts_with("runtime.") && !start.contains(".gowrap") => start,
-            start => first.or(start).unwrap_or_else(|| "(function not known)".into()),
+        let name = match start {
+            Some(start) if !start.foreign => start.name,
+            start => first.or(start.map(|start| start.name)).unwrap_or_else(|| "(function not known)".into()),
         };
         let mut root = Strand::new(frames);
         waiting.place(&mut root);
@@ -70,6 +68,7 @@ impl Known {
             status,
             since: since(goroutine),
             origin: self.origin(goroutine),
+            labels: None,
             root,
             awaits_known: incomplete.is_none(),
             imprint: None,
@@ -108,22 +107,26 @@ fn since(goroutine: &Goroutine) -> Option<Since> {
 /// empty at once only while it is being read.
 pub(super) fn channels(queues: &Queues, parties: &FxHashMap<u64, PartyId>) -> Vec<Resource> {
     let entry = |goroutine: &u64| QueueEntry { party: parties.get(goroutine).copied(), wants: None };
-    let resource = |address: u64, [receivers, senders]: [&[u64]; 2]| Resource {
+    let resource = |address: u64, [receivers, senders]: [&[u64]; 2], buffer: Buffer| Resource {
         queue: receivers.iter().chain(senders).map(entry).collect(),
         queue_known: receivers.is_empty() || senders.is_empty(),
+        // More than fit are in it only while it is being read.
+        buffer: Some(buffer).filter(|buffer| buffer.length <= buffer.capacity),
         ..Resource::new(ResourceKey { kind: ResourceKind::GoChan, address })
     };
-    let several = queues.waiters.iter();
-    let several = several.map(|(address, [receivers, senders])| resource(*address, [receivers, senders]));
-    let alone = queues.alone.iter().filter(|(address, _)| !queues.waiters.contains_key(address));
-    several.chain(alone.map(|(address, waiter)| resource(*address, [&[*waiter], &[]]))).collect()
+    let shared = queues.shared.iter().map(|(address, channel)| {
+        let [receivers, senders] = &channel.waiters;
+        resource(*address, [receivers, senders], channel.buffer)
+    });
+    let alone = queues.alone.iter().filter(|(address, ..)| !queues.shared.contains_key(address));
+    shared.chain(alone.map(|(address, waiter, buffer)| resource(*address, [&[*waiter], &[]], *buffer))).collect()
 }
 
 /// Says of everything that the dead wait for who can reach it.
 pub(super) fn close(
     resources: &mut Vec<Resource>,
     dead: &reach::Dead,
-    subjects: &[Subject],
+    (subjects, tasks): (&[Subject], &[Task]),
     parties: &FxHashMap<u64, PartyId>,
 ) {
     let mut places: FxHashMap<ResourceKey, usize> =
@@ -137,7 +140,8 @@ pub(super) fn close(
             continue;
         }
         let targets = subject.waits_for().into_iter().flatten().map(Some).chain(std::iter::repeat(None));
-        for (wait, target) in subject.waiting.waits.iter().zip(targets) {
+        let waits = subject.task.and_then(|task| tasks.get(task)).into_iter().flat_map(|task| task.root.waits());
+        for (wait, target) in waits.zip(targets) {
             let reachers = target.and_then(|target| dead.reached_by.get(target)).into_iter().flatten();
             let able = reachers.map(|place| &subjects[*place]).filter(|subject| !keeps_alive(subject));
             let mut known: Vec<PartyId> =
@@ -150,6 +154,13 @@ pub(super) fn close(
             });
             resources[place].reachable_by = Some(known);
         }
+    }
+}
+
+/// Says of locks that whoever took them has left.
+pub(super) fn abandon(resources: &mut [Resource], locks: &[ResourceKey]) {
+    for resource in resources.iter_mut().filter(|resource| locks.contains(&resource.key)) {
+        resource.abandoned = true;
     }
 }
 

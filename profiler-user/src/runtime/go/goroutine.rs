@@ -88,6 +88,8 @@ pub(super) struct Goroutine {
     pub(super) waiting: u64,
     /// First of its deferred calls that have a record; 0 for none.
     pub(super) deferred: u64,
+    /// Its labels' record; 0 for none.
+    pub(super) labels: u64,
     /// When a sleeper wakes, nanoseconds of `CLOCK_MONOTONIC`.
     pub(super) wakes_at: Option<u64>,
 }
@@ -129,6 +131,7 @@ impl Goroutine {
             m: word(layout.g_m)?,
             waiting: word(layout.g_waiting)?,
             deferred: word(layout.g_defer)?,
+            labels: word(layout.g_labels)?,
             wakes_at: layout.g_sleep_when.and_then(word).filter(|at| *at != 0),
         })
     }

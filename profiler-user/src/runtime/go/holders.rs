@@ -68,6 +68,9 @@ pub(super) fn of(
 ) -> Vec<Deferred> {
     let mut closures = open(stack);
     closures.extend(recorded(memory, layout, goroutine, stack));
+    if closures.is_empty() {
+        return Vec::new();
+    }
     let (own, mut deferred) = (stack.own_frame(), Vec::new());
     for (place, closure) in closures {
         let frame = &stack.frames[place];

@@ -93,6 +93,8 @@ layout! {
         sudog_elem: "sudog.elem.vu" | "sudog.elem",
         sudog_waitlink: "sudog.waitlink",
         sudog_c: "sudog.c.maybeTraceablePtr.vu" | "sudog.c",
+        hchan_qcount: "hchan.qcount",
+        hchan_dataqsiz: "hchan.dataqsiz",
         hchan_recvq: "hchan.recvq.first",
         hchan_sendq: "hchan.sendq.first",
         poll_desc_fd: "pollDesc.fd",

@@ -1,63 +1,22 @@
 //! Marking: what can be reached from a set of roots. The heap is read as the marking comes along, span by span in the
 //! order of addresses, round after round; no more than a few spans of it are kept at any moment.
 
-use std::ops::Range;
+use std::collections::VecDeque;
 
 use rustc_hash::FxHashSet;
 
 use super::{
+    bits::Bits,
     heap::Heap,
     spans::{Object, Span, Spans},
 };
-use crate::target::MemoryError;
+use crate::target::{Ahead, MemoryError};
 
 /// Spans, and bytes of spans, that are read together.
 const SPANS: usize = 1024;
 const BYTES: u64 = 4 << 20;
-
-/// One bit for each of many things.
-#[derive(Clone, Debug)]
-struct Bits(Vec<u64>);
-
-impl Bits {
-    fn new(count: usize) -> Self {
-        Self(vec![0; count.div_ceil(64)])
-    }
-
-    fn get(&self, number: usize) -> bool {
-        self.0.get(number / 64).is_some_and(|word| word >> (number % 64) & 1 == 1)
-    }
-
-    /// Whether it was not set before.
-    fn set(&mut self, number: usize) -> bool {
-        let Some(word) = self.0.get_mut(number / 64) else { return false };
-        let bit = 1 << (number % 64);
-        let new = *word & bit == 0;
-        *word |= bit;
-        new
-    }
-
-    fn clear(&mut self, number: usize) {
-        if let Some(word) = self.0.get_mut(number / 64) {
-            *word &= !(1 << (number % 64));
-        }
-    }
-
-    /// The first that is set in a range.
-    fn next(&self, range: Range<usize>) -> Option<usize> {
-        let mut place = range.start / 64;
-        let mut word = self.0.get(place)? & (u64::MAX << (range.start % 64));
-        while word == 0 {
-            place += 1;
-            if place * 64 >= range.end {
-                return None;
-            }
-            word = *self.0.get(place)?;
-        }
-        let number = place * 64 + word.trailing_zeros() as usize;
-        (number < range.end).then_some(number)
-    }
-}
+/// How many such pieces are on their way at a time: one is followed while the next is read.
+const AHEAD: usize = 2;
 
 /// What has been reached, and what of it has yet to be followed.
 #[derive(Debug)]
@@ -71,11 +30,10 @@ struct Sets {
 
 impl Sets {
     fn reach(&mut self, spans: &Spans, address: u64) {
-        let Some(object) = spans.object(address) else { return };
-        let number = spans.number(object);
-        if self.reached.set(number) && !spans.all[object.span].no_pointers {
+        let Some((span, number)) = spans.numbered(address) else { return };
+        if self.reached.set(number) && !spans.is_plain(span) {
             self.pending.set(number);
-            self.dirty.set(object.span);
+            self.dirty.set(span);
         }
     }
 }
@@ -84,6 +42,7 @@ impl Sets {
 pub(super) struct Marks<'m> {
     heap: Heap<'m>,
     sets: Sets,
+    ahead: Ahead<'m>,
 }
 
 impl<'m> Marks<'m> {
@@ -122,7 +81,8 @@ impl<'m> Marks<'m> {
                 }
             }
         }
-        Self { heap, sets }
+        let ahead = Ahead::new(heap.memory);
+        Self { heap, sets, ahead }
     }
 
     /// The heap that is marked.
@@ -137,40 +97,55 @@ impl<'m> Marks<'m> {
 
     /// Follows all that was reached to the end.
     pub(super) fn drain(&mut self) -> Result<(), MemoryError> {
-        let (mut next, mut batch, mut pieces) = (0, Vec::new(), Vec::new());
-        let spans = self.heap.spans.all.len();
-        while let Some(first) = self.sets.dirty.next(next..spans).or_else(|| self.sets.dirty.next(0..next)) {
-            let Self { heap, sets } = self;
-            let all = &heap.spans.all;
-            if all[first].large {
-                follow_large(heap, sets, first)?;
-                next = first + 1;
-                continue;
-            }
-            batch.clear();
-            pieces.clear();
-            let (mut bytes, mut span) = (0, Some(first));
-            while let Some(place) = span.filter(|place| !all[*place].large && pieces.len() < SPANS) {
-                let range = all[place].range.clone();
-                bytes += range.end - range.start;
-                if bytes > BYTES && !batch.is_empty() {
+        let (mut next, mut batches) = (0, VecDeque::new());
+        loop {
+            while batches.len() < AHEAD {
+                let batch = self.take_batch(&mut next)?;
+                if batch.is_empty() {
                     break;
                 }
-                batch.push(place);
-                pieces.push(range);
-                next = place + 1;
-                span = sets.dirty.next(next..spans);
+                self.ahead.ask(batch.iter().map(|place| self.heap.spans.all[*place].range.clone()).collect());
+                batches.push_back(batch);
             }
-            let mut lost = None;
-            heap.memory.scattered_bulk(&pieces, |index, bytes| match bytes {
-                Some(bytes) => follow_span(heap, sets, batch[index], bytes),
-                None => lost = Some(pieces[index].start),
+            let Some(batch) = batches.pop_front() else { return Ok(()) };
+            let Self { heap, sets, ahead } = self;
+            let mut read = 0;
+            ahead.take(|index, bytes| {
+                if let Some(bytes) = bytes {
+                    follow_span(heap, sets, batch[index], bytes);
+                    read += 1;
+                }
             });
-            if let Some(address) = lost {
-                return Err(MemoryError::Unmapped(address));
+            if read != batch.len() {
+                return Err(MemoryError::Unmapped(heap.spans.all[batch[0]].range.start));
             }
         }
-        Ok(())
+    }
+
+    /// The next spans in which there is something to be followed, from number `next` on and then from the first on; empty where
+    /// there is nothing. Objects that take a span of their own are followed at once.
+    fn take_batch(&mut self, next: &mut usize) -> Result<Vec<usize>, MemoryError> {
+        let Self { heap, sets, .. } = self;
+        let all = &heap.spans.all;
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        while batch.len() < SPANS {
+            let found = sets.dirty.next(*next..all.len());
+            // Once round; what is taken already is no longer dirty.
+            let found = found.or_else(|| if batch.is_empty() { sets.dirty.next(0..*next) } else { None });
+            let Some(place) = found else { break };
+            let length = all[place].range.end - all[place].range.start;
+            if all[place].large {
+                follow_large(heap, sets, place)?;
+            } else if bytes + length > BYTES && !batch.is_empty() {
+                break;
+            } else {
+                sets.dirty.clear(place);
+                batch.push(place);
+                bytes += length;
+            }
+            *next = place + 1;
+        }
+        Ok(batch)
     }
 
     /// Whether the object at this address has been reached; `None` where there is no object.

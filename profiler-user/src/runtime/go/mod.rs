@@ -3,7 +3,9 @@
 //!
 //! What is assumed of the runtime's structures stands in `layout`; `docs/go.md` has the facts and their limits.
 
+mod abandoned;
 mod allgs;
+mod bits;
 mod buildinfo;
 mod bytes;
 mod code;
@@ -14,6 +16,8 @@ mod heap;
 mod holders;
 #[cfg(test)]
 mod hostile_tests;
+mod instant;
+mod labels;
 mod layout;
 mod mark;
 mod moduledata;
@@ -26,6 +30,7 @@ mod read;
 mod roots;
 mod spans;
 mod stack;
+mod stands;
 mod threads;
 mod waits;
 

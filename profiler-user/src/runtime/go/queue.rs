@@ -2,8 +2,8 @@
 
 use rustc_hash::FxHashMap;
 
-use super::{goroutine::Goroutine, layout::Layout, stack::Stack};
-use crate::target::Memory;
+use super::{bytes::u64_at, goroutine::Goroutine, layout::Layout, stack::Stack};
+use crate::{model::Buffer, target::Memory};
 
 /// Places of one goroutine that are followed: a select has at most so many cases.
 const MOST_CASES: usize = 1 << 16;
@@ -28,60 +28,120 @@ pub(super) enum Direction {
     Send,
 }
 
+/// Who waits at a channel, and how full it is.
+#[derive(Debug)]
+pub(super) struct Channel {
+    /// Who receives and who sends: addresses of their records, oldest first.
+    pub(super) waiters: [Vec<u64>; 2],
+    pub(super) buffer: Buffer,
+}
+
 /// The queues of channels that were looked at.
 #[derive(Debug, Default)]
 pub(super) struct Queues {
     /// By channel at which more than one waits: way and place in its queue of every record there.
-    channels: FxHashMap<u64, FxHashMap<u64, (Direction, u32)>>,
-    /// By channel at which more than one waits: who receives and who sends, addresses of their records, oldest first.
-    pub(super) waiters: FxHashMap<u64, [Vec<u64>; 2]>,
+    places: FxHashMap<u64, FxHashMap<u64, (Direction, u32)>>,
+    /// By address: the channels at which more than one waits.
+    pub(super) shared: FxHashMap<u64, Channel>,
     /// Channels at which only one waits, with the address of its record.
-    pub(super) alone: Vec<(u64, u64)>,
+    pub(super) alone: Vec<(u64, u64, Buffer)>,
 }
 
 impl Queues {
     /// Which way the record waits at its channel, and its place there; `None` where it is in no queue by now.
     pub(super) fn place(&mut self, memory: &dyn Memory, layout: &Layout, place: Place) -> Option<(Direction, u32)> {
-        if !self.channels.contains_key(&place.channel)
-            && let Some((direction, goroutine)) = waits_alone(memory, layout, place)
+        if !self.places.contains_key(&place.channel)
+            && let Some((direction, waiter)) = waits_alone(memory, layout, place)
         {
-            self.alone.push((place.channel, goroutine));
+            self.alone.push(waiter);
             return Some((direction, 0));
         }
-        let waiters = &mut self.waiters;
-        let places = self.channels.entry(place.channel).or_insert_with(|| {
+        let shared = &mut self.shared;
+        let places = self.places.entry(place.channel).or_insert_with(|| {
             let mut places = FxHashMap::default();
-            let ways = [(Direction::Receive, layout.hchan_recvq), (Direction::Send, layout.hchan_sendq)];
-            let lists = ways.map(|(direction, offset)| {
-                let mut goroutines = Vec::new();
-                let mut next = word(memory, place.channel, offset);
-                while let Some(sudog) = next.filter(|sudog| *sudog != 0 && goroutines.len() < LONGEST_QUEUE) {
+            let header = Header::read(memory, layout, place.channel);
+            let first = header.as_ref().map_or([0; 2], |header| header.first);
+            let ways = [(Direction::Receive, first[0]), (Direction::Send, first[1])];
+            let waiters = ways.map(|(direction, first)| {
+                let (mut goroutines, mut next) = (Vec::new(), first);
+                while next != 0 && goroutines.len() < LONGEST_QUEUE {
                     // A queue that is changing right now may run in a circle.
-                    if places.insert(sudog, (direction, goroutines.len() as u32)).is_some() {
+                    if places.insert(next, (direction, goroutines.len() as u32)).is_some() {
                         break;
                     }
-                    goroutines.extend(word(memory, sudog, layout.sudog_g));
-                    next = word(memory, sudog, layout.sudog_next);
+                    let Some(sudog) = Sudog::read(memory, layout, next) else { break };
+                    goroutines.push(sudog.goroutine);
+                    next = sudog.next;
                 }
                 goroutines
             });
-            waiters.insert(place.channel, lists);
+            if let Some(header) = header {
+                shared.insert(place.channel, Channel { waiters, buffer: header.buffer });
+            }
             places
         });
         places.get(&place.sudog).copied()
     }
 }
 
-/// Which way the record waits at its channel, where it is the only one there, and whose it is.
-fn waits_alone(memory: &dyn Memory, layout: &Layout, place: Place) -> Option<(Direction, u64)> {
-    let first = |queue| word(memory, place.channel, queue);
-    let direction = match (first(layout.hchan_recvq)?, first(layout.hchan_sendq)?) {
-        (sudog, 0) if sudog == place.sudog => Direction::Receive,
-        (0, sudog) if sudog == place.sudog => Direction::Send,
+/// What a channel's own record says.
+struct Header {
+    buffer: Buffer,
+    /// The first who receives and the first who sends; 0 for none.
+    first: [u64; 2],
+}
+
+impl Header {
+    fn read(memory: &dyn Memory, layout: &Layout, channel: u64) -> Option<Self> {
+        let fields = [layout.hchan_qcount, layout.hchan_dataqsiz, layout.hchan_recvq, layout.hchan_sendq];
+        let [length, capacity, receiver, sender] = words(memory, channel, fields)?;
+        Some(Self { buffer: Buffer { length, capacity }, first: [receiver, sender] })
+    }
+}
+
+/// What a place in a queue says.
+struct Sudog {
+    goroutine: u64,
+    next: u64,
+    /// The next place of the same goroutine.
+    link: u64,
+    place: Place,
+}
+
+impl Sudog {
+    fn read(memory: &dyn Memory, layout: &Layout, sudog: u64) -> Option<Self> {
+        let fields = [layout.sudog_g, layout.sudog_next, layout.sudog_waitlink, layout.sudog_c, layout.sudog_elem];
+        let [goroutine, next, link, channel, element] = words(memory, sudog, fields)?;
+        Some(Self { goroutine, next, link, place: Place { sudog, channel, element } })
+    }
+}
+
+/// The words at some offsets of a structure, which are read together.
+fn words<const N: usize>(memory: &dyn Memory, base: u64, offsets: [u64; N]) -> Option<[u64; N]> {
+    /// Structures whose layout says more are not believed.
+    const LONGEST: usize = 512;
+    let mut bytes = [0; LONGEST];
+    let end = offsets.iter().max()?.checked_add(8)?;
+    let bytes = bytes.get_mut(..usize::try_from(end).ok()?)?;
+    memory.read(base, bytes).ok()?;
+    let mut words = [0; N];
+    for (word, offset) in words.iter_mut().zip(offsets) {
+        *word = u64_at(bytes, offset)?;
+    }
+    Some(words)
+}
+
+/// Which way the record waits at its channel, where it is the only one there; and the channel, whose record it is, and how
+/// full the channel is.
+fn waits_alone(memory: &dyn Memory, layout: &Layout, place: Place) -> Option<(Direction, (u64, u64, Buffer))> {
+    let header = Header::read(memory, layout, place.channel)?;
+    let direction = match header.first {
+        [sudog, 0] if sudog == place.sudog => Direction::Receive,
+        [0, sudog] if sudog == place.sudog => Direction::Send,
         _ => return None,
     };
-    let alone = word(memory, place.sudog, layout.sudog_next)? == 0;
-    Some((direction, word(memory, place.sudog, layout.sudog_g)?)).filter(|_| alone)
+    let sudog = Sudog::read(memory, layout, place.sudog).filter(|sudog| sudog.next == 0)?;
+    Some((direction, (place.channel, sudog.goroutine, header.buffer)))
 }
 
 /// The places of a goroutine at channels, or at the one semaphore it waits for. `None` where they contradict what a
@@ -90,16 +150,16 @@ pub(super) fn places(memory: &dyn Memory, layout: &Layout, goroutine: &Goroutine
     let mut places = Vec::new();
     let mut next = goroutine.waiting;
     while next != 0 {
-        if places.len() >= MOST_CASES || word(memory, next, layout.sudog_g)? != goroutine.address {
+        let sudog = Sudog::read(memory, layout, next)?;
+        if places.len() >= MOST_CASES || sudog.goroutine != goroutine.address {
             return None;
         }
-        let place = read_place(memory, layout, next)?;
-        places.push(place);
+        places.push(sudog.place);
         // At a semaphore the same link leads to others who wait there.
-        if place.channel == 0 {
+        if sudog.place.channel == 0 {
             break;
         }
-        next = word(memory, next, layout.sudog_waitlink)?;
+        next = sudog.link;
     }
     Some(places)
 }
@@ -115,7 +175,7 @@ pub(super) fn place_on_stack(
 ) -> Option<Place> {
     let own = |sudog: &u64| sudog.is_multiple_of(8) && word(memory, *sudog, layout.sudog_g) == Some(goroutine.address);
     let sudog = stack.words_of(|name| name == function).find(own)?;
-    read_place(memory, layout, sudog)
+    Some(Sudog::read(memory, layout, sudog)?.place)
 }
 
 /// The list that `sync.Cond` waits in, where the record does not name it: a word on the stack of the wait that leads to a
@@ -162,14 +222,6 @@ pub(super) fn polled_descriptor(
             .any(|field| word(memory, *address, *field) == Some(goroutine.address))
     })?;
     i32::try_from(word(memory, record, layout.poll_desc_fd)?).ok()
-}
-
-fn read_place(memory: &dyn Memory, layout: &Layout, sudog: u64) -> Option<Place> {
-    Some(Place {
-        sudog,
-        channel: word(memory, sudog, layout.sudog_c)?,
-        element: word(memory, sudog, layout.sudog_elem)?,
-    })
 }
 
 fn word(memory: &dyn Memory, base: u64, offset: u64) -> Option<u64> {

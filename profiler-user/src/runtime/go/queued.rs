@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// How long nobody must have left a lock's queue.
-const STILL: Duration = Duration::from_secs(1);
+pub(super) const STILL: Duration = Duration::from_secs(1);
 /// Goroutines in queues of locks whose stacks are looked at.
 const MOST: usize = 1 << 14;
 /// The bit in the word of a `Mutex` that says that it is locked.
@@ -37,18 +37,18 @@ pub(super) struct Waiter {
     pub(super) task: usize,
     pub(super) number: usize,
     pub(super) park: Park,
-    lock: ResourceKey,
+    pub(super) lock: ResourceKey,
     /// What it is in, innermost first, with the program counters.
-    frames: Vec<(u64, Rc<Site>)>,
+    pub(super) frames: Vec<(u64, Rc<Site>)>,
     /// The first of those that is not package sync's or the runtime's.
-    own: usize,
+    pub(super) own: usize,
 }
 
 /// The queues of locks over time.
 #[derive(Default)]
 pub(super) struct Queued {
     locks: FxHashMap<ResourceKey, Queue>,
-    critical: Critical,
+    pub(super) critical: Critical,
 }
 
 /// Who stood in the queue of a lock when it was read last, by number, and since when nobody has left.

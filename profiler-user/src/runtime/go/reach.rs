@@ -7,7 +7,7 @@
 //! A heap that is read while the program runs is torn: a pointer may move from what is read late to what was read early.
 //! So it is read several times, each time following anew all that was ever reached, and the stacks of what moves before
 //! and after. What any of that reaches counts, and only those that stood in the same park all the time are anything but
-//! roots.
+//! roots. Of a process that stands still one read is enough, with the registers of its threads.
 
 use std::ops::Range;
 
@@ -18,13 +18,14 @@ use super::{
     code::Code,
     goroutine::{Goroutine, Status},
     heap::Heap,
+    instant,
     layout::Layout,
     mark::Marks,
     roots,
     spans::{self, Spans},
     waits::Waiting,
 };
-use crate::target::AddressSpace;
+use crate::{runtime::Reads, target::AddressSpace};
 
 /// How many times the heap is read before anyone is accused.
 const PASSES: usize = 4;
@@ -38,6 +39,8 @@ pub(super) struct Subject {
     pub(super) goroutine: Goroutine,
     /// Its number in the list of all goroutines.
     pub(super) place: usize,
+    /// Its place among the tasks; `None` for one of the runtime's own.
+    pub(super) task: Option<usize>,
     /// Which of [`Subjects::pointers`] are its own. Meaningful only while it is parked.
     pub(super) pointers: Range<usize>,
     /// What it waits for.
@@ -72,6 +75,7 @@ pub(super) struct Places<'a> {
     pub(super) layout: &'a Layout,
     pub(super) allgs: u64,
     pub(super) allspans: u64,
+    pub(super) reads: Reads<'a>,
 }
 
 /// Who can never run again.
@@ -95,8 +99,13 @@ pub(super) fn find(
     if candidates.is_empty() {
         return Ok(Dead::default());
     }
+    if let Reads::Torn = places.reads {
+        return Err("its heap was not kept; a core file has it, and so does `gordian capture --freeze`".into());
+    }
+    // Of one moment there is only one to be read.
+    let passes = if let Reads::Still(_) = places.reads { 1 } else { PASSES };
     let mut marking = Marking::new(places.layout, subjects, candidates);
-    for _ in 0..PASSES {
+    for _ in 0..passes {
         // Afresh.
         memory.refresh();
         marking.begin(read_heap(memory, places)?);
@@ -171,6 +180,13 @@ impl<'a, 'm> Marking<'a, 'm> {
         if let Some(marks) = &self.marks {
             roots::specials(self.layout, marks.heap(), &mut found)
                 .map_err(|error| format!("finalizers cannot be read: {error}"))?;
+        }
+        if let Reads::Still(threads) = places.reads {
+            let in_heap = |address| self.marks.as_ref().is_some_and(|marks| marks.number_at(address).is_some());
+            for registers in threads {
+                let is_searched = |address| self.stack_at(address).is_some() || in_heap(address);
+                instant::roots(memory, registers, is_searched, &mut found);
+            }
         }
         self.reach(&found);
         self.moving(memory, code, places)?;

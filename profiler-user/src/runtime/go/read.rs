@@ -1,16 +1,17 @@
 //! One read of all goroutines of a process.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
-    allgs, buildinfo,
+    abandoned, allgs, buildinfo,
     code::Code,
     describe,
     goroutine::{Goroutine, Park, Status},
     holders::{self, Deferred, Unlocks},
-    layout::Layout,
+    labels,
+    layout::{self, Layout},
     moduledata::ModuleData,
     pointers,
     queue::Queues,
@@ -18,6 +19,7 @@ use super::{
     reach::{self, Subject, Subjects},
     spans,
     stack::{self, Stack},
+    stands::Stands,
     threads,
     waits::{self, Waiting},
 };
@@ -28,6 +30,10 @@ use crate::{
     target::{AddressSpace, Memory, ThreadFacts},
 };
 
+/// What two looks may be nearer to one another than was asked for.
+const MARGIN: Duration = Duration::from_millis(50);
+/// Goroutines for which there is room from the beginning, at most.
+const MOST_RESERVED: usize = 1 << 22;
 /// Goroutines that are read together.
 const TOGETHER: usize = 4096;
 /// Modules in one program: more than one only with plugins.
@@ -39,11 +45,14 @@ pub(super) struct Known {
     pub(super) code: Code,
     /// Address of the list of goroutines.
     pub(super) allgs: u64,
+    /// The minor version; one that is not known is taken for the newest.
+    minor: u32,
     unlocks: Unlocks,
     /// Address of the list of the heap's spans, where it was found.
     allspans: Option<u64>,
     /// The words for what goroutines do, by status and number of the wait reason.
     pub(super) words: FxHashMap<(Status, u8), Arc<str>>,
+    pub(super) stands: Stands,
 }
 
 /// Go's runtime, as it was found in a process.
@@ -64,6 +73,7 @@ struct Reading {
     queues: Queues,
     /// Deferred unlocks, with the task's place.
     deferred: Vec<(usize, Deferred)>,
+    labels: labels::Known,
     /// Those who wait for a lock.
     at_locks: Vec<Waiter>,
 }
@@ -96,9 +106,11 @@ fn learn(module: &Module, memory: &dyn Memory, version: &str) -> Result<Known, S
         layout,
         code: Code::new(modules),
         allgs,
+        minor: layout::minor(version).unwrap_or(u32::MAX),
         unlocks: Unlocks::default(),
         allspans,
         words: FxHashMap::default(),
+        stands: Stands::default(),
     })
 }
 
@@ -116,7 +128,8 @@ impl Runtime for Go {
             snapshot.missing.push("goroutines: the list of all of them cannot be read".into());
             return;
         };
-        let Reading { mut tasks, subjects, queues, deferred, at_locks } = known.read(world, &addresses, &self.parked);
+        let Reading { mut tasks, subjects, queues, deferred, at_locks, .. } =
+            known.read(world, &addresses, &self.parked);
         for task in &mut tasks {
             task.runtime = index;
         }
@@ -141,8 +154,14 @@ impl Runtime for Go {
         describe::count(&tasks, &mut snapshot.coverage);
         let ids: FxHashMap<u64, PartyId> = tasks.iter().map(|task| (task.address, task.party)).collect();
         snapshot.resources.extend(describe::channels(&queues, &ids));
-        match known.dead(world.memory, &subjects) {
-            Ok(dead) => describe::close(&mut snapshot.resources, &dead, &subjects.all, &ids),
+        match known.dead(world, &subjects) {
+            Ok(dead) => {
+                describe::close(&mut snapshot.resources, &dead, (&subjects.all, &tasks), &ids);
+                let place = (&known.code, world.memory as &dyn Memory);
+                let critical = &mut self.queued.critical;
+                let left = abandoned::find(place, critical, (&dead, &subjects.all), &at_locks, &deferred);
+                describe::abandon(&mut snapshot.resources, &left);
+            }
             Err(why) => snapshot.missing.push(format!("which goroutines can never run again: {why}")),
         }
         describe::hold(&mut snapshot.resources, held);
@@ -153,7 +172,12 @@ impl Runtime for Go {
             workers: Vec::new(),
         });
         snapshot.threads.extend(threads::describe(world, &tasks));
-        snapshot.tasks.extend(tasks);
+        if snapshot.tasks.is_empty() {
+            // To move a million of them takes longer than to read some.
+            snapshot.tasks = tasks;
+        } else {
+            snapshot.tasks.extend(tasks);
+        }
     }
 
     fn describe(&self) -> String {
@@ -183,6 +207,10 @@ impl Runtime for Go {
         Some(site.calls.iter().rev().map(|call| call.frame.clone()).collect())
     }
 
+    fn apart(&self) -> Duration {
+        queued::STILL + MARGIN
+    }
+
     fn wait_functions(&self) -> Vec<u64> {
         Vec::new()
     }
@@ -193,6 +221,8 @@ impl Known {
     /// when it was read last.
     fn read(&mut self, world: &World<'_>, addresses: &[u64], parked: &[Option<Park>]) -> Reading {
         let mut reading = Reading::default();
+        reading.tasks.reserve(addresses.len().min(MOST_RESERVED));
+        reading.subjects.all.reserve(addresses.len().min(MOST_RESERVED));
         for (number, some) in addresses.chunks(TOGETHER).enumerate() {
             self.read_some(world, some, number * TOGETHER, parked, &mut reading);
         }
@@ -239,16 +269,19 @@ impl Known {
             let (place, goroutine, at, thread, record) = &goroutines[place];
             let stack = at.map(|at| stack::unwind(&mut self.code, memory, at, bytes.unwrap_or_default()));
             let stack = stack.unwrap_or_default();
-            let waiting = self.waiting(memory, goroutine, &stack, &mut reading.queues);
+            let mut waiting = self.waiting(memory, goroutine, &stack, &mut reading.queues);
+            let mut own = None;
             let start = self.code.start(goroutine.start_pc);
             if !start.as_ref().is_some_and(|start| start.system) {
                 let unlocks = holders::of((&mut self.code, &mut self.unlocks), memory, &self.layout, goroutine, &stack);
                 let task = reading.tasks.len();
                 reading.deferred.extend(unlocks.into_iter().map(|unlock| (task, unlock)));
-                let described = self.task(goroutine, &stack, *thread, start, &waiting);
+                let mut described = self.task(goroutine, &stack, *thread, start, &mut waiting);
+                described.labels = reading.labels.at(memory, self.minor, goroutine.labels);
                 queued::keep(&mut reading.at_locks, (task, &described), (*place, || goroutine.park()), &stack);
                 reading.tasks.push(described);
                 tasks.push((task, reading.subjects.all.len()));
+                own = Some(task);
             }
             let pointers = &mut reading.subjects.pointers;
             let from = pointers.len();
@@ -259,6 +292,7 @@ impl Known {
             let before = parked.get(*place).and_then(Option::as_ref);
             reading.subjects.all.push(Subject {
                 place: *place,
+                task: own,
                 pointers: from..pointers.len(),
                 waiting,
                 stood: before.is_some_and(|park| *park == goroutine.park()),
@@ -286,9 +320,9 @@ impl Known {
     }
 
     /// Who can never run again.
-    fn dead(&mut self, memory: &AddressSpace, subjects: &Subjects) -> Result<reach::Dead, String> {
+    fn dead(&mut self, world: &World<'_>, subjects: &Subjects) -> Result<reach::Dead, String> {
         let allspans = self.allspans.ok_or("the list of the heap's spans was not found")?;
-        let places = reach::Places { layout: &self.layout, allgs: self.allgs, allspans };
-        reach::find(memory, &mut self.code, places, subjects)
+        let places = reach::Places { layout: &self.layout, allgs: self.allgs, allspans, reads: world.reads };
+        reach::find(world.memory, &mut self.code, places, subjects)
     }
 }

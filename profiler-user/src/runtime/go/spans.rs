@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::{
+    bits::Bits,
     bytes::{read_vec, u64_at},
     layout::Layout,
     moduledata::ModuleData,
@@ -49,10 +50,52 @@ pub(super) struct Object {
     pub(super) index: u64,
 }
 
+/// What finding an object takes of its span, close together: it is done for every pointer of a heap.
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    start: u64,
+    first_object: u64,
+    object_size: u64,
+    objects: u32,
+    /// What an offset is multiplied with to be divided by the size of an object; 0 where that would not be exact.
+    reciprocal: u32,
+}
+
+impl Slot {
+    fn of(span: &Span) -> Self {
+        let (size, objects) = (span.object_size, u32::try_from(span.objects).unwrap_or(u32::MAX));
+        let reciprocal = u32::try_from(size).map_or(0, |size| (u32::MAX / size).wrapping_add(1));
+        // It errs by ever more, so what holds for the last byte of the last object holds for all.
+        let last = size.saturating_mul(u64::from(objects)).saturating_sub(1);
+        let exact = u32::try_from(last).is_ok() && (last * u64::from(reciprocal)) >> 32 == last / size;
+        Self {
+            start: span.range.start,
+            first_object: span.first_object as u64,
+            object_size: size,
+            objects,
+            reciprocal: if exact { reciprocal } else { 0 },
+        }
+    }
+
+    /// The number of the object that lies at an offset, in its span.
+    fn index(&self, offset: u64) -> Option<u64> {
+        let index = if self.reciprocal != 0 && u32::try_from(offset).is_ok() {
+            // Past the last object it may be too large by one, and no such object is there either.
+            (offset * u64::from(self.reciprocal)) >> 32
+        } else {
+            offset / self.object_size
+        };
+        (index < u64::from(self.objects)).then_some(index)
+    }
+}
+
 /// All spans, by address.
 #[derive(Debug, Default)]
 pub(super) struct Spans {
     pub(super) all: Vec<Span>,
+    slots: Vec<Slot>,
+    /// Of each span whether its objects hold no pointers.
+    no_pointers: Bits,
     pub(super) objects: usize,
     /// Place plus 1 of the span of each page, in numbered blocks by address.
     index: Vec<(u64, Box<[u32]>)>,
@@ -77,6 +120,11 @@ impl Spans {
                 }
             }
         }
+        spans.slots = all.iter().map(Slot::of).collect();
+        spans.no_pointers = Bits::new(all.len());
+        for (place, _) in all.iter().enumerate().filter(|(_, span)| span.no_pointers) {
+            spans.no_pointers.set(place);
+        }
         spans.all = all;
         spans
     }
@@ -93,17 +141,27 @@ impl Spans {
 
     /// The object that an address lies in.
     pub(super) fn object(&self, address: u64) -> Option<Object> {
+        let (span, index) = self.locate(address)?;
+        Some(Object { span, index })
+    }
+
+    /// The same as the place of its span and its number among all objects.
+    pub(super) fn numbered(&self, address: u64) -> Option<(usize, usize)> {
+        let (span, index) = self.locate(address)?;
+        Some((span, (self.slots[span].first_object + index) as usize))
+    }
+
+    fn locate(&self, address: u64) -> Option<(usize, u64)> {
         let page = address / PAGE;
         let place = self.index[self.block(page / BLOCK)?].1[(page % BLOCK) as usize];
         let place = (place as usize).checked_sub(1)?;
-        let span = self.all.get(place)?;
-        let offset = address.checked_sub(span.range.start)?;
-        let index = match (u32::try_from(offset), u32::try_from(span.object_size)) {
-            // Much cheaper than to divide what is twice as wide.
-            (Ok(offset), Ok(size)) => u64::from(offset / size),
-            _ => offset / span.object_size,
-        };
-        (index < span.objects).then_some(Object { span: place, index })
+        let slot = self.slots.get(place)?;
+        Some((place, slot.index(address.checked_sub(slot.start)?)?))
+    }
+
+    /// Whether the objects of a span hold no pointers.
+    pub(super) fn is_plain(&self, span: usize) -> bool {
+        self.no_pointers.get(span)
     }
 
     /// The spans that were there with the same objects in an earlier read: their place now and then.
@@ -250,5 +308,18 @@ mod tests {
         assert_eq!(spans.object(far + objects * 48), None);
         assert_eq!(spans.object(far - 1), None);
         assert_eq!(spans.number(Object { span: 1, index: 0 }) as u64, 2 * PAGE / 64);
+        assert_eq!(spans.numbered(far + 48).map(|(span, number)| (span, number as u64)), Some((1, 2 * PAGE / 64 + 1)));
+    }
+
+    #[test]
+    fn a_reciprocal_divides_as_division_does() {
+        for (pages, size) in [(1, 8), (1, 24), (1, 1152), (3, 4864), (16, 9472), (128, 8), (128, 24), (128, 32768)] {
+            let span = span(0, pages, size);
+            let slot = Slot::of(&span);
+            for offset in 0..pages * PAGE {
+                let expected = Some(offset / size).filter(|index| *index < span.objects);
+                assert_eq!(slot.index(offset), expected, "{offset} of {size}");
+            }
+        }
     }
 }

@@ -23,6 +23,8 @@ pub(super) struct StackFrame {
     pub(super) end: u64,
     /// Program counter: for all but the innermost a return address.
     pub(super) pc: u64,
+    /// That is of an instruction which has yet to run, and not where a call returns to.
+    pub(super) exact: bool,
     pub(super) site: Rc<Site>,
 }
 
@@ -92,7 +94,7 @@ pub(super) fn unwind<'b>(code: &mut Code, memory: &dyn Memory, at: Point, bytes:
         let Some(size) = site.frame_size else { break };
         let Some(end) = sp.checked_add(size).and_then(|end| end.checked_add(8)) else { break };
         let (top, injected) = (site.top, site.injected);
-        stack.frames.push(StackFrame { sp, end, pc, site });
+        stack.frames.push(StackFrame { sp, end, pc, exact, site });
         if top {
             stack.complete = true;
             break;

@@ -35,7 +35,7 @@ const PRIMITIVES: &[(&str, ResourceKind, u64)] = &[
 pub(super) struct Waiting {
     /// Its places in queues.
     pub(super) places: Vec<Place>,
-    /// The waits: several for a select.
+    /// The waits: several for a select. The task has them once it is made.
     pub(super) waits: Vec<Wait>,
     /// It can go on when any of several waits ends.
     pub(super) select: bool,
@@ -46,11 +46,11 @@ pub(super) struct Waiting {
 
 impl Waiting {
     /// Puts the waits onto the strand of the goroutine.
-    pub(super) fn place(&self, root: &mut Strand) {
-        let mut waits = self.waits.iter().cloned();
+    pub(super) fn place(&mut self, root: &mut Strand) {
+        let mut waits = std::mem::take(&mut self.waits).into_iter();
         if self.select {
             root.fork = Fork::Any;
-            root.children = waits.map(|wait| Strand { wait: Some(wait), ..Strand::new(Vec::new()) }).collect();
+            root.children = waits.map(|wait| Strand { wait: Some(wait), ..Strand::unknown() }).collect();
         } else {
             root.wait = waits.next();
         }
@@ -66,8 +66,7 @@ pub(super) fn read(
     stack: &Stack<'_>,
     reason: &str,
 ) -> Waiting {
-    // A goroutine of testing/synctest waits for the same things under names that say so.
-    let reason = reason.split_once(" (synctest").or(reason.split_once(" (durable")).map_or(reason, |(plain, _)| plain);
+    let reason = plain(reason);
     let places = queue::places(memory, layout, goroutine).unwrap_or_default();
     match reason {
         "chan receive" | "chan send" | "select" => {
@@ -110,6 +109,15 @@ pub(super) fn read(
         }
         other => alone(ResourceKind::Other(other.to_owned()), 0, WaitMode::Unknown),
     }
+}
+
+/// A goroutine of testing/synctest waits for the same things under names that say so.
+fn plain(reason: &str) -> &str {
+    if !reason.ends_with(')') {
+        return reason;
+    }
+    let marked = reason.split_once(" (synctest").or_else(|| reason.split_once(" (durable"));
+    marked.map_or(reason, |(plain, _)| plain)
 }
 
 fn wait(kind: ResourceKind, address: u64, mode: WaitMode) -> Wait {

@@ -92,11 +92,11 @@ pub(super) fn owner(code: &Code, modules: &[Module], path: &[u64]) -> Option<Arc
 
 /// The function that owns a hold, with the await point that it stands at now.
 pub(super) fn site(function: Arc<str>, root: &Strand) -> Frame {
-    root.walk().flat_map(|strand| &strand.frames).find(|frame| frame.function == function).cloned().unwrap_or(Frame {
-        function,
-        file: None,
-        line: None,
-    })
+    root.walk()
+        .flat_map(|strand| strand.frames.iter())
+        .find(|frame| frame.function == function)
+        .cloned()
+        .unwrap_or(Frame { function, file: None, line: None })
 }
 
 /// Turns what destructors gave back without a name into holds: whoever waits for a semaphore has shown whose a lock is.
@@ -155,6 +155,8 @@ pub(super) fn read(code: &Code, memory: &dyn Memory, tasks: &mut [ReadTask], fs_
                 receivers: None,
                 queue: queue_entries,
                 queue_known: queue.complete,
+                buffer: None,
+                abandoned: false,
                 reachable_by: None,
             },
         );

@@ -71,8 +71,7 @@ pub(super) fn spread(strand: &mut Strand, set: u64, waits: &[Wait]) {
         }
         strand.wait = None;
         strand.fork = Fork::Any;
-        strand.children =
-            waits.iter().map(|wait| Strand { wait: Some(wait.clone()), ..Strand::new(Vec::new()) }).collect();
+        strand.children = waits.iter().map(|wait| Strand { wait: Some(wait.clone()), ..Strand::unknown() }).collect();
         return;
     }
     for child in &mut strand.children {
@@ -222,8 +221,8 @@ fn trim(strand: &mut Strand) {
         trim(child);
     }
     if let [only] = &mut strand.children[..] {
-        let only = std::mem::replace(only, Strand::new(Vec::new()));
-        strand.frames.extend(only.frames);
+        let only = std::mem::replace(only, Strand::unknown());
+        strand.frames = strand.frames.iter().chain(only.frames.iter()).cloned().collect();
         strand.wait = strand.wait.take().or(only.wait);
         strand.fork = only.fork;
         strand.children = only.children;

@@ -122,7 +122,8 @@ impl Tokio {
 
     /// The type of a task's future. Without a name of its own it is called by the function that it runs first.
     pub(super) fn name_of(&self, vtable: u64, root: &Strand) -> Arc<str> {
-        let first = || root.walk().flat_map(|strand| &strand.frames).next().map(|frame| Arc::clone(&frame.function));
+        let first =
+            || root.walk().flat_map(|strand| strand.frames.iter()).next().map(|frame| Arc::clone(&frame.function));
         self.names.get(&vtable).cloned().or_else(first).unwrap_or_else(|| UNNAMED.into())
     }
 
@@ -149,6 +150,7 @@ impl Tokio {
                 state: TaskState::Suspended,
                 status: None,
                 origin: None,
+                labels: None,
                 since: None,
                 root: strand,
                 incomplete: polled.incomplete.or(dropped.incomplete).or(unseen).map(Into::into),
@@ -197,7 +199,7 @@ impl Tokio {
 
     /// What the frames of a thread would give back.
     pub(super) fn thread_holds(&self, world: &World<'_>, dropped: &Dropped) -> Vec<Hold> {
-        let nowhere = Strand::new(Vec::new());
+        let nowhere = Strand::unknown();
         resources::holds(&self.code, world.modules, dropped, &[], &nowhere, &self.vtables, world.memory)
     }
 
@@ -250,7 +252,7 @@ impl Tokio {
         let party = waits::party(header, vtable, memory)?;
         let mut state = header.state.task_state();
         let mut waits = SemaphoreWaits::default();
-        let mut root = Strand::new(Vec::new());
+        let mut root = Strand::unknown();
         let mut dropped = Dropped::default();
         let incomplete;
         let mut awaits_known = false;
@@ -292,6 +294,7 @@ impl Tokio {
                 state,
                 status: None,
                 origin: None,
+                labels: None,
                 since: None,
                 root,
                 imprint: incomplete.as_ref().and_then(|_| imprint(memory, &cell)),

@@ -67,7 +67,7 @@ fn stack(strand: &Strand, indent: &str, lines: &mut Vec<Line>) {
     if strand.frames.is_empty() && strand.children.is_empty() {
         lines.push(Line::new(Tone::Warn, "no frame of it could be read").behind(indent, indent));
     }
-    for frame in &strand.frames {
+    for frame in strand.frames.iter() {
         let mut line = Line::new(Tone::Plain, text::escape(&frame.function)).behind(indent, format!("{indent}    "));
         if let Some(at) = text::location(frame) {
             line = line.and(Tone::Dim, format!("  {at}"));

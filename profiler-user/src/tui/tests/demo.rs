@@ -53,6 +53,7 @@ pub(super) fn task(id: u64, name: &str, state: TaskState, root: Strand) -> Task 
         state,
         status: None,
         origin: None,
+        labels: None,
         since: Some(since(0.4, SinceSource::Snapshot)),
         root,
         incomplete: None,
@@ -220,7 +221,7 @@ pub(super) fn deadlock() -> View {
         snapshot.tasks.push(joiner());
         snapshot.tasks.push(selector());
         snapshot.tasks.push(blocked_task());
-        let mut unread = task(118, "orders::metrics::flush", TaskState::Unknown, Strand::new(Vec::new()));
+        let mut unread = task(118, "orders::metrics::flush", TaskState::Unknown, Strand::unknown());
         unread.incomplete = Some("its poll calls through a table that could not be followed".into());
         unread.since = None;
         snapshot.tasks.push(unread);
