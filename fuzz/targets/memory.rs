@@ -1,4 +1,4 @@
-//! A real program's memory with words of it changed: wild pointers, lists in a circle, counts that lie.
+//! A real program's memory, of Tokio or Go, with words of it changed: wild pointers, lists in a circle, counts that lie.
 //!
 //! `GORDIAN_FUZZ_CAPTURE` is the path of a capture of it; the files that it ran must be where they were.
 #![no_main]
@@ -11,7 +11,7 @@ use profiler_user::{
     analysis::{Thresholds, analyse},
     debuginfo::Module,
     model::{Snapshot, Target},
-    runtime::{self, Runtime, World},
+    runtime::{self, Reads, Runtime, World},
     target::{ModuleFile, Stored},
 };
 
@@ -67,7 +67,11 @@ impl Subject {
         let mut looks = [(); 2].map(|()| {
             let memory = stored.memory(stored.mappings(), self.files.clone());
             let threads: Vec<_> = stored.threads().into_iter().map(|facts| (facts, None, Vec::new())).collect();
-            let world = World { memory: &memory, modules: &self.modules, threads: &threads };
+            let registers: Option<Vec<_>> = threads.iter().map(|(facts, ..)| facts.registers).collect();
+            // Both ways of reading: of one moment, and again and again.
+            let still = registers.as_deref().filter(|_| input.len().is_multiple_of(2));
+            let reads = still.map_or(Reads::Passing, Reads::Still);
+            let world = World { memory: &memory, modules: &self.modules, threads: &threads, reads };
             let mut snapshot = Snapshot::empty(Target { pid: stored.pid(), exe: stored.exe().to_owned() });
             for runtime in &mut self.runtimes {
                 runtime.read(&world, &mut snapshot);
