@@ -20,7 +20,7 @@ use serde_json::Value;
 /// The families in which a lock is locked and whoever locked it has left.
 const ABANDONED: [&str; 3] = ["lock-abandoned", "lock-behind-panic", "lock-copied"];
 /// How many healthy programs are watched at a time.
-const LANES: usize = 4;
+const LANES: usize = 6;
 /// How long each healthy program is watched.
 const HEALTHY: &str = "2";
 /// Longer than any program needs to print its goroutines.
