@@ -28,24 +28,14 @@ const KNOWN_MISSES: &[(&str, &[Profile], &[&str])] = &[
         &["axum_relock_in_extractor", "axum_timeout_layer", "hyper_handlers", "reader_under_timeout_layer"],
     ),
     (
-        "how many permits a semaphore has in all is not read",
+        "how many permits a semaphore has is known only where nobody who moves could add some",
         &PROFILES,
-        &[
-            "abortable_jobs",
-            "axum_pool_two_each",
-            "bb8_two_each",
-            "bulk_permits",
-            "deadpool_two_each",
-            "home_made_pool",
-            "polled_once",
-            "pool_behind_token",
-            "tower_concurrency_limit",
-        ],
+        &["axum_pool_two_each", "bb8_two_each", "pool_behind_token", "tower_concurrency_limit"],
     ),
     (
         "memory is not searched for what could still reach the thing that is waited for",
         &PROFILES,
-        &["barrier_one_short", "notification_lost", "permit_forgotten", "sender_forgotten"],
+        &["sender_forgotten"],
     ),
     (
         "such a finding does not exist yet",

@@ -31,7 +31,7 @@ fn ends_others(node: &Node<'_>) -> bool {
     match (node.need, &wait.resource.kind) {
         (Need::Driver, ResourceKind::Timer) => !in_frames(|name| name.contains("interval")),
         (Need::Driver, _) => true,
-        (Need::Nothing, ResourceKind::TokioNotify) => in_frames(is_token),
+        (Need::Nothing | Need::Reached(_), ResourceKind::TokioNotify) => in_frames(is_token),
         (Need::Nothing, ResourceKind::Other(name)) => is_token(name),
         _ => false,
     }

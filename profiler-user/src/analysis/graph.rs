@@ -379,13 +379,18 @@ impl<'a> Graph<'a> {
             _ => {}
         }
         let Some(resource) = self.resources.intern(&wait.resource) else { return Need::Nothing };
-        if self.resources.all[resource].reachers.is_some() {
-            return Need::Reached(resource);
-        }
-        if self.resources.all[resource].is_suspected() {
-            return Need::Release(resource);
-        }
+        let known = &self.resources.all[resource];
+        let reached = known.reachers.is_some();
         match (Family::of(&wait.resource.kind), wait.mode) {
+            // Where the owners of its ends are not counted, those who can reach it are all that there may be.
+            (Family::Channel, WaitMode::Receive) if reached && known.sending_ends() == Accounting::Open => {
+                Need::Reached(resource)
+            }
+            (Family::Channel, WaitMode::Send) if reached && known.receiving_ends() == Accounting::Open => {
+                Need::Reached(resource)
+            }
+            (Family::Rest, _) if reached => Need::Reached(resource),
+            _ if known.is_suspected() => Need::Release(resource),
             (Family::Permits, WaitMode::Acquire { permits }) => match self.missing_permits(id, wait, resource, permits)
             {
                 0 => Need::Nothing,

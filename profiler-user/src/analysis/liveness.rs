@@ -220,6 +220,9 @@ impl<'g, 'a> Liveness<'g, 'a> {
                 Owner::Task(task) => {
                     for &resource in self.graph.reaches.get(&task).into_iter().flatten() {
                         self.end_waits(resource, Ended::Reach);
+                        // It may add permits to those that there were.
+                        self.pools[resource].unbounded = true;
+                        self.serve(resource);
                     }
                 }
             }
@@ -390,7 +393,7 @@ impl<'g, 'a> Liveness<'g, 'a> {
                 Need::Reached(_) => ended == Ended::Reach,
                 _ => false,
             };
-            if ends {
+            if ends && !self.never(id) {
                 self.satisfy(id);
             }
         }

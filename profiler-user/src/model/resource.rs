@@ -180,7 +180,7 @@ pub struct Buffer {
 pub struct Resource {
     /// Identity.
     pub key: ResourceKey,
-    /// Permits that exist in all, where the kind fixes it (a Mutex: 1) or it was read.
+    /// Permits that exist in all, where the kind fixes it (a Mutex: 1) or it was read. Who can reach a semaphore may add more.
     pub permits: Option<u64>,
     /// Permits free now, where read.
     pub available: Option<u64>,

@@ -59,6 +59,7 @@ pub(super) fn world(bytes: &[u8], recipe: Recipe) -> World {
             free: u8::from(tape.rarely(4)),
             hidden: u8::from(recipe.strangers && tape.rarely(4)),
             queue: Vec::new(),
+            adders: if tape.rarely(4) { (0..tasks).filter(|_| tape.rarely(2)).collect() } else { Vec::new() },
             total_known: !(recipe.gaps && tape.rarely(3)),
             queue_known: !(recipe.gaps && tape.rarely(3)),
         })

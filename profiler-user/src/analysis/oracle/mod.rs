@@ -119,7 +119,9 @@ pub(super) struct Lock {
     /// Permits with a party that no reader sees.
     hidden: u8,
     queue: Vec<Place>,
-    /// The reader knows how many permits there are.
+    /// Tasks that may add permits.
+    adders: Vec<usize>,
+    /// The reader knows how many permits there are, and who may add some.
     total_known: bool,
     /// The reader knows the queue.
     queue_known: bool,

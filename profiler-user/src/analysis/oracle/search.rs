@@ -28,6 +28,8 @@ struct State {
     given: Vec<bool>,
     free: Vec<u8>,
     hidden: Vec<u8>,
+    /// Locks to which permits were added.
+    added: Vec<bool>,
     /// Places still in the queue.
     queues: Vec<Vec<usize>>,
     /// Paused places that were given their permits, per lock and place.
@@ -45,6 +47,8 @@ pub(super) struct Fate {
     pub(super) threads: Vec<bool>,
 }
 
+/// Permits enough for all who want some.
+const PLENTY: u8 = 16;
 /// Beyond this many states a world is too big to be of use.
 const STATES: usize = 2_500;
 
@@ -57,6 +61,7 @@ pub(super) fn fate(world: &World, escapes: bool) -> Option<Fate> {
         given: vec![false; world.strands.len()],
         free: world.locks.iter().map(|lock| lock.free).collect(),
         hidden: world.locks.iter().map(|lock| lock.hidden).collect(),
+        added: vec![false; world.locks.len()],
         queues: world.locks.iter().map(|lock| (0..lock.queue.len()).collect()).collect(),
         paused: vec![Vec::new(); world.locks.len()],
         messages: vec![false; world.channels.len()],
@@ -253,6 +258,14 @@ impl Search<'_> {
         self.drop_paused(&mut after, task);
         if after != *state {
             next.push(after);
+        }
+        for (lock, this) in self.world.locks.iter().enumerate() {
+            if this.adders.contains(&task) && !state.added[lock] {
+                let mut after = state.clone();
+                after.added[lock] = true;
+                after.free[lock] += PLENTY;
+                next.push(after);
+            }
         }
         next.push(self.end(state, strand));
     }

@@ -150,6 +150,8 @@ impl World {
         });
         Resource {
             permits: this.total_known.then(|| u64::from(held + this.free + this.hidden)),
+            reachable_by: (this.total_known && !this.adders.is_empty())
+                .then(|| this.adders.iter().map(|&task| self.party(task)).collect()),
             available: Some(u64::from(this.free - taken)),
             queue: if this.queue_known { queue.collect() } else { Vec::new() },
             queue_known: this.queue_known,

@@ -3,7 +3,7 @@
 use super::build::*;
 use crate::{
     analysis::{Thresholds, analyse},
-    model::{Certainty, FindingKind, Fork, HoldHow, Resource, ResourceKind, Snapshot, TaskState, WaitMode},
+    model::{Certainty, FindingKind, Fork, HoldHow, Resource, ResourceKind, Snapshot, Strand, TaskState, WaitMode},
 };
 
 fn ab_ba() -> Snapshot {
@@ -119,6 +119,12 @@ fn each_of_two_holds_one_permit_and_wants_another() {
     let third = queued(pool.clone(), 3, &[(1, 1), (2, 1)]);
     assert_eq!(findings(&process(vec![greedy(1), greedy(2)], vec![third])), []);
 
+    // Who can reach it may add some, and sleeps only.
+    let mut grows = queued(pool.clone(), 2, &[(1, 1), (2, 1)]);
+    grows.reachable_by = Some(vec![party(1), party(2), party(3)]);
+    let tasks = vec![greedy(1), greedy(2), task(3, strand(timer(20_000), vec![]))];
+    assert_eq!(findings(&process(tasks, vec![grows])), []);
+
     // How many there are is not known: somebody who was not found may give one back.
     assert_eq!(findings(&process(vec![greedy(1), greedy(2)], vec![Resource::new(pool.clone())])), []);
 }
@@ -175,6 +181,24 @@ fn a_timeout_around_a_deadlock_is_named() {
     assert_eq!((found.kind, found.certainty), (FindingKind::Deadlock, Certainty::Proved));
     let what: Vec<_> = found.breakable_by.iter().map(|escape| (escape.what.as_str(), escape.in_ms)).collect();
     assert_eq!(what, [("timeout of task 1 in 3.2 s", Some(3_200)), ("timeout of task 2 in 3.2 s", Some(3_200))]);
+}
+
+#[test]
+fn a_token_that_somebody_may_cancel_is_an_escape() {
+    let mut snapshot = ab_ba();
+    let token = key(ResourceKind::TokioNotify, 0x30);
+    for task in &mut snapshot.tasks {
+        let mut cancelled = strand(wait(token.clone(), WaitMode::Notified), vec![]);
+        cancelled.frames = vec![frame("tokio_util::sync::cancellation_token::WaitForCancellationFuture::poll")];
+        let locks = Strand { holds: Vec::new(), ..task.root.clone() };
+        task.root = fork(Fork::Any, task.root.holds.clone(), vec![cancelled, locks]);
+    }
+    snapshot.tasks.push(task(3, strand(timer(20_000), vec![])));
+    let everyone = Some(vec![party(7), party(9), party(3)]);
+    snapshot.resources.push(Resource { reachable_by: everyone, ..Resource::new(token) });
+    let found = only(&snapshot);
+    assert_eq!((found.kind, found.certainty), (FindingKind::Deadlock, Certainty::Proved));
+    assert_eq!(found.breakable_by.len(), 2, "{:?}", found.breakable_by);
 }
 
 #[test]

@@ -101,6 +101,11 @@ impl Dropping<'_> {
         dropped
     }
 
+    /// The hooks of one drop.
+    pub(super) fn hooks(&self) -> DropHooks<'_> {
+        DropHooks::new(self, false)
+    }
+
     /// Runs the landing pads of `frames` (of one thread, innermost first), as unwinding would, up to one that is not run to
     /// its end. `None` where none of them has one.
     pub(super) fn frames(
@@ -110,20 +115,12 @@ impl Dropping<'_> {
         frames: &[FrameRegisters],
     ) -> Option<Dropped> {
         let mut machine = locks::machine_at(&self.code.cache, self.memory, root_limits(), &[], self.fs_base);
-        let mut hooks = DropHooks::new(self, false);
-        let (mut pads, mut stuck) = (0, None);
-        locks::unwind(&mut machine, unwinder, modules, frames, &mut hooks, &mut |_, landed| {
-            match landed {
-                Landed::Through => pads += 1,
-                Landed::Stuck(outcome) => {
-                    stuck = incomplete(&outcome);
-                    return ControlFlow::Break(());
-                }
-                Landed::NoArea | Landed::Unwritten => {}
-            }
-            ControlFlow::Continue(())
-        });
-        (pads > 0 || stuck.is_some()).then(|| hooks.finish(stuck))
+        let mut hooks = self.hooks();
+        match land_all(&mut machine, unwinder, modules, frames, &mut hooks) {
+            Pads::None => None,
+            Pads::Run => Some(hooks.finish(None)),
+            Pads::Stuck(why) => Some(hooks.finish(Some(why))),
+        }
     }
 
     /// The same for all the frames of a blocked thread, whose locks do not wait for each other: what one frame does not
@@ -155,11 +152,44 @@ impl Dropping<'_> {
     }
 }
 
+/// What came of some frames' landing pads.
+pub(super) enum Pads {
+    /// There are none.
+    None,
+    /// All were run to their ends.
+    Run,
+    /// One was not; why.
+    Stuck(String),
+}
+
+/// Runs landing pads, innermost frame first, up to one that is not run to its end.
+pub(super) fn land_all(
+    machine: &mut Machine<'_>,
+    unwinder: &RegisterUnwinder,
+    modules: &[Module],
+    frames: &[FrameRegisters],
+    hooks: &mut dyn Unwinding,
+) -> Pads {
+    let (mut pads, mut stuck) = (Pads::None, None);
+    locks::unwind(machine, unwinder, modules, frames, hooks, &mut |_, landed| {
+        match landed {
+            Landed::Through => pads = Pads::Run,
+            Landed::Stuck(outcome) => {
+                stuck = incomplete(&outcome);
+                return ControlFlow::Break(());
+            }
+            Landed::NoArea | Landed::Unwritten => {}
+        }
+        ControlFlow::Continue(())
+    });
+    stuck.map_or(pads, Pads::Stuck)
+}
+
 /// Instructions that the landing pads of a thread may take.
 const THREAD_STEPS: u64 = 500_000;
 
 /// Why a drop that ended so has not shown everything.
-fn incomplete(outcome: &Outcome) -> Option<String> {
+pub(super) fn incomplete(outcome: &Outcome) -> Option<String> {
     match outcome {
         Outcome::Returned { .. } => None,
         Outcome::Stopped => Some("the destructor was not run to its end".into()),
@@ -167,7 +197,8 @@ fn incomplete(outcome: &Outcome) -> Option<String> {
     }
 }
 
-struct DropHooks<'c> {
+/// What every dry drop does with the calls and accesses of a destructor.
+pub(super) struct DropHooks<'c> {
     policy: Policy<'c>,
     memory: &'c dyn Memory,
     deallocs: &'c FxHashSet<u64>,
@@ -205,7 +236,13 @@ impl<'c> DropHooks<'c> {
         }
     }
 
-    fn finish(self, incomplete: Option<String>) -> Dropped {
+    /// What a call of `target` means.
+    pub(super) fn role(&self, target: u64) -> Option<Role> {
+        self.policy.code.role(target)
+    }
+
+    /// What the drop has shown, where it ended so.
+    pub(super) fn finish(self, incomplete: Option<String>) -> Dropped {
         let mut dropped = Dropped { locks: self.releases.into_released(), incomplete, ..self.dropped };
         self.ends.finish(self.memory, &mut dropped);
         dropped

@@ -17,6 +17,7 @@ mod policy;
 mod poll;
 mod probe;
 mod queue;
+mod reach;
 mod read;
 mod resources;
 mod roots;

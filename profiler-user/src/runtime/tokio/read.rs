@@ -12,7 +12,7 @@ use super::{
     holds::Dropped,
     kinds,
     moment::Moment,
-    names, resources, roots,
+    names, reach, resources, roots,
     task::ReadTask,
     threads::{self, Described},
     vtables::{self, TaskVtable},
@@ -271,6 +271,7 @@ impl Runtime for Tokio {
         }
         let mut resources = resources::read(&self.code, world.memory, &mut read, fs_base);
         channels::settle(&self.code, world.modules, world.memory, &mut read, &mut resources);
+        reach::note(self, world, fs_base, &roots, &mut read, &mut resources);
         count(&read, &mut snapshot.coverage);
         snapshot.runtimes.extend(runtimes);
         snapshot.threads.extend(described);

@@ -12,6 +12,7 @@ use super::{
     names, queue,
     task::ReadTask,
     vtables::TaskVtable,
+    waits,
 };
 use crate::{
     debuginfo::{Module, name},
@@ -117,11 +118,11 @@ fn name_released(tasks: &mut [ReadTask]) {
 pub(super) fn read(code: &Code, memory: &dyn Memory, tasks: &mut [ReadTask], fs_base: u64) -> Vec<Resource> {
     name_released(tasks);
     let kinds = settle_kinds(tasks);
-    let mut available = FxHashMap::default();
+    let mut counters = FxHashMap::default();
     let mut waiter = FxHashMap::default();
     let mut headers = FxHashMap::default();
     for read in tasks.iter() {
-        available.extend(read.available.iter().copied());
+        counters.extend(read.counters.iter().copied());
         headers.insert(read.task.address, read.task.party);
         for missing in &read.missing {
             waiter.insert(missing.address, read.task.party);
@@ -149,15 +150,12 @@ pub(super) fn read(code: &Code, memory: &dyn Memory, tasks: &mut [ReadTask], fs_
                     ResourceKind::TokioRwLock => Some(RWLOCK_PERMITS),
                     _ => None,
                 },
-                key: key(kind, address),
-                available: available.get(&address).copied(),
-                senders: None,
-                receivers: None,
+                available: counters
+                    .get(&address)
+                    .and_then(|counter| waits::available(&|at| memory.read_u64(at).ok(), *counter)),
                 queue: queue_entries,
                 queue_known: queue.complete,
-                buffer: None,
-                abandoned: false,
-                reachable_by: None,
+                ..Resource::new(key(kind, address))
             },
         );
     }

@@ -18,6 +18,8 @@ use super::{
 };
 use crate::{
     debuginfo::{FrameRegisters, Module, RegisterUnwinder, name},
+    dryrun::Machine,
+    locks::Unwinding,
     runtime::World,
     target::{Memory, ThreadFacts, thread_pointer},
 };
@@ -150,5 +152,24 @@ impl Root<'_> {
         unwinder: &RegisterUnwinder,
     ) -> Option<holds::Dropped> {
         Dropping { fs_base: self.fs_base, ..dropping }.frames(unwinder, modules, &self.frames[self.owners()])
+    }
+
+    /// Drops it in a machine that has run before.
+    pub(super) fn drop_in(
+        &self,
+        machine: &mut Machine<'_>,
+        unwinder: &RegisterUnwinder,
+        modules: &[Module],
+        hooks: &mut dyn Unwinding,
+    ) -> holds::Pads {
+        machine.set_fs_base(self.fs_base);
+        holds::land_all(machine, unwinder, modules, &self.frames[self.owners()], hooks)
+    }
+
+    /// The stack that its handles are found on.
+    pub(super) fn stack(&self) -> Range<u64> {
+        let outermost = self.frames.get(self.owners().end).or(self.frames.last());
+        let (start, end) = (self.sp().unwrap_or(0), outermost.and_then(FrameRegisters::sp).unwrap_or(0));
+        start..end.max(start)
     }
 }

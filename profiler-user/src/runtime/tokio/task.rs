@@ -35,7 +35,7 @@ const CELL_CHECKED: u64 = 64 << 10;
 #[derive(Default)]
 struct SemaphoreWaits {
     missing: Vec<Missing>,
-    available: Vec<(u64, u64)>,
+    counters: Vec<(u64, u64)>,
     waiters: Vec<Waiter>,
 }
 
@@ -50,8 +50,8 @@ pub(super) struct ReadTask {
     pub(super) rooms: Vec<(u64, u64)>,
     /// Semaphore waits of its strands.
     pub(super) missing: Vec<Missing>,
-    /// Free permits of the semaphores that its polls touched, by the semaphore's address.
-    pub(super) available: Vec<(u64, u64)>,
+    /// The semaphores that its polls touched, each with the word in which it counts its free permits.
+    pub(super) counters: Vec<(u64, u64)>,
     /// Waiters of its own in queues of semaphores.
     pub(super) waiters: Vec<Waiter>,
     /// What its destructor gives back by code without a name.
@@ -164,7 +164,7 @@ impl Tokio {
             shares: dropped.shares,
             rooms: dropped.rooms,
             missing: waits.missing,
-            available: waits.available,
+            counters: waits.counters,
             waiters: waits.waiters,
             released: Vec::new(),
         }
@@ -190,7 +190,7 @@ impl Tokio {
                 }
                 waits.missing.extend(waits::missing(hit));
                 waits.waiters.extend(waits::waiter(hit, wait.resource.address));
-                waits.available.extend(waits::available(hit, wait.resource.address));
+                waits.counters.extend(waits::counter(hit, wait.resource.address));
             }
             Some(wait)
         });
@@ -307,7 +307,7 @@ impl Tokio {
             shares: dropped.shares,
             rooms: dropped.rooms,
             missing: waits.missing,
-            available: waits.available,
+            counters: waits.counters,
             waiters: waits.waiters,
             released,
         })

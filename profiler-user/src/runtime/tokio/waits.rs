@@ -192,12 +192,9 @@ pub(super) fn waiter(hit: &Hit, semaphore: u64) -> Option<Waiter> {
     Some(Waiter { acquire: hit.this, semaphore, lock: lock.address, count: missing(hit)?.address })
 }
 
-/// Address and number of the free permits of the semaphore at `semaphore`, as the poll of an acquire saw them.
-///
-/// Source: `permits` in tokio/src/sync/batch_semaphore.rs, 1.28 to 1.54: the count stands one bit up, above a closed flag.
-pub(super) fn available(hit: &Hit, semaphore: u64) -> Option<(u64, u64)> {
-    let (_, count) = count(hit, semaphore)?;
-    Some((semaphore, count >> 1))
+/// The semaphore at `semaphore`, and where it counts its free permits: the word of it that the poll of an acquire changes.
+pub(super) fn counter(hit: &Hit, semaphore: u64) -> Option<(u64, u64)> {
+    Some((semaphore, count(hit, semaphore)?.0))
 }
 
 /// Address and value of a semaphore's count of free permits, with the flag below it.
@@ -205,6 +202,13 @@ pub(super) fn count(hit: &Hit, semaphore: u64) -> Option<(u64, u64)> {
     let own = |address: u64| address.wrapping_sub(semaphore) < SEMAPHORE_SPAN;
     let access = hit.atomics.iter().find(|atomic| atomic.size == 8 && own(atomic.address))?;
     Some((access.address, access.old?))
+}
+
+/// The free permits that `counter` tells of; `read` reads a word.
+///
+/// Source: `permits` in tokio/src/sync/batch_semaphore.rs, 1.28 to 1.54: the count stands one bit up, above a closed flag.
+pub(super) fn available(read: &dyn Fn(u64) -> Option<u64>, counter: u64) -> Option<u64> {
+    read(counter).map(|word| word >> 1)
 }
 
 #[cfg(test)]

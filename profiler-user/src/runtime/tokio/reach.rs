@@ -1,0 +1,346 @@
+//! Who can reach what tasks wait for: everyone is dropped in one dry run, and what that frees nobody else can reach.
+//!
+//! What lies on the heap stays there as long as anybody has a handle on it: a static, a leaked box, a thread, foreign memory
+//! or a message in a queue keeps it as well as a task does. So where the destructors of some tasks, one after the other over
+//! one view, free the memory of a thing, nobody but these tasks has a handle on it, and only they can make others.
+//!
+//! Which of them have one shows on the way: the counts of an `Arc` are the first two words of its memory
+//! (library/alloc/src/sync.rs), a drop lowers one of them by 1, and who lowers it to 0 drops what is inside. That is a
+//! guess, since not all that owns memory counts so. It is checked by another run: dropping those alone must free it too.
+//!
+//! All this holds of one moment if what was freed, and the stacks that handles were found on, still has the bytes then that
+//! the runs have seen.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+};
+
+use rustc_hash::FxHashMap;
+
+use super::{
+    classify::{Role, Sink},
+    heap::Header,
+    holds::{self, DropHooks, Dropping, Pads},
+    read::Tokio,
+    resources::waits_mut,
+    roots::Root,
+    task::ReadTask,
+    vtables::TaskVtable,
+    waits,
+};
+use crate::{
+    dryrun::{Action, Atomic, CallFrame, Hooks, Limits, Machine, Reg, Transfer},
+    locks::Unwinding,
+    model::{PartyId, Resource, ResourceKey, ResourceKind, TaskState},
+    runtime::World,
+    target::Memory,
+};
+
+/// Tasks that are dropped, at most: the price is that of reading them once more.
+const MOST: usize = 1000;
+/// Instructions for each of them.
+const STEPS: u64 = 50_000;
+/// Bytes that are compared for each thing, at most.
+const COMPARED: u64 = 1 << 20;
+
+/// One that can be dropped.
+enum Owner<'r> {
+    /// A suspended task.
+    Task(Header, &'r TaskVtable),
+    /// What a thread waits for in `block_on`.
+    Root(&'r Root<'r>),
+}
+
+/// Who can reach a thing.
+struct Reach {
+    who: Vec<PartyId>,
+    /// Where the memory begins that it lies in.
+    object: u64,
+    /// Permits that are free or theirs, where it is a semaphore and all that they hold was seen.
+    permits: Option<u64>,
+}
+
+/// Notes who can reach what `tasks` wait for, wherever they are all known, and how many permits a semaphore has then.
+pub(super) fn note(
+    tokio: &Tokio,
+    world: &World<'_>,
+    fs_base: u64,
+    roots: &[Root<'_>],
+    tasks: &mut [ReadTask],
+    resources: &mut Vec<Resource>,
+) {
+    let waits = tasks.iter().filter(|read| is_settled(read)).flat_map(|read| read.task.root.waits());
+    let mut wanted: Vec<ResourceKey> =
+        waits.map(|wait| &wait.resource).filter(|key| is_ownerless(key)).cloned().collect();
+    wanted.sort_unstable();
+    wanted.dedup();
+    if wanted.is_empty() || tasks.len() > MOST {
+        return;
+    }
+    let counters: FxHashMap<u64, u64> = tasks.iter().flat_map(|read| read.counters.iter().copied()).collect();
+    let everyone = Everyone {
+        dropping: tokio.dropping(world, fs_base),
+        tokio,
+        world,
+        all: owners(tokio, world, roots, tasks),
+        counters,
+    };
+    let addresses: Vec<u64> = wanted.iter().map(|key| key.address).collect();
+    let known = everyone.who_reach(&addresses);
+    for mut key in wanted {
+        let Some(reach) = known.get(&key.address) else { continue };
+        if !is_semaphore(&key.kind) {
+            key.address = reach.object;
+        }
+        let at = resources.iter().position(|resource| resource.key.address == key.address).unwrap_or_else(|| {
+            resources.push(Resource::new(key));
+            resources.len() - 1
+        });
+        resources[at].permits = resources[at].permits.or(reach.permits);
+        resources[at].reachable_by = Some(reach.who.clone());
+    }
+    for read in tasks.iter_mut() {
+        waits_mut(&mut read.task.root, &mut |wait| {
+            let key = &mut wait.resource;
+            if let Some(reach) = known.get(&key.address).filter(|_| is_ownerless(key) && !is_semaphore(&key.kind)) {
+                // What is rung in several places, as a barrier is, is one thing all the same.
+                key.address = reach.object;
+            }
+        });
+    }
+}
+
+fn is_semaphore(kind: &ResourceKind) -> bool {
+    matches!(kind, ResourceKind::TokioSemaphore | ResourceKind::TokioBatchSemaphore)
+}
+
+/// Whether it has been read as it stands still.
+fn is_settled(read: &ReadTask) -> bool {
+    matches!(read.task.state, TaskState::Suspended | TaskState::Scheduled) && !read.task.unstable
+}
+
+/// Whether nothing records who can act on it: neither a holder nor a count of owners.
+fn is_ownerless(key: &ResourceKey) -> bool {
+    use ResourceKind::{TokioBarrier, TokioNotify, TokioWatch};
+    key.address != 0 && (is_semaphore(&key.kind) || matches!(key.kind, TokioNotify | TokioBarrier | TokioWatch))
+}
+
+/// Everyone that can be dropped.
+fn owners<'r>(
+    tokio: &'r Tokio,
+    world: &World<'_>,
+    roots: &'r [Root<'r>],
+    tasks: &[ReadTask],
+) -> Vec<(PartyId, Owner<'r>)> {
+    let owner = |read: &ReadTask| {
+        if let PartyId::BlockOn { tid } = read.task.party {
+            return roots.iter().find(|root| root.facts.tid == tid).map(Owner::Root);
+        }
+        let header = Header::read(world.memory, read.task.address, &tokio.vtables)?;
+        Some(Owner::Task(header, tokio.vtables.get(&header.vtable)?))
+    };
+    let settled = tasks.iter().filter(|read| is_settled(read));
+    settled.filter_map(|read| Some((read.task.party, owner(read)?))).collect()
+}
+
+/// Everyone that can be dropped, and how.
+struct Everyone<'r> {
+    dropping: Dropping<'r>,
+    tokio: &'r Tokio,
+    world: &'r World<'r>,
+    all: Vec<(PartyId, Owner<'r>)>,
+    /// Where each semaphore counts its free permits.
+    counters: FxHashMap<u64, u64>,
+}
+
+impl Everyone<'_> {
+    /// For each of `addresses` that none but some of `all` can reach: those.
+    fn who_reach(&self, addresses: &[u64]) -> FxHashMap<u64, Reach> {
+        let mut known = FxHashMap::default();
+        let everyone: BTreeSet<usize> = (0..self.all.len()).collect();
+        let seen = self.drop(&everyone);
+        let mut by_guess: BTreeMap<&BTreeSet<usize>, Vec<u64>> = BTreeMap::new();
+        for &address in addresses {
+            if let Some((_, guess)) = seen.keepers(address) {
+                by_guess.entry(guess).or_default().push(address);
+            }
+        }
+        for (guess, addresses) in by_guess {
+            let checked = self.drop(guess);
+            for address in addresses {
+                let sure = checked.keepers(address).is_some();
+                let (who, seen) = if sure { (guess, &checked) } else { (&everyone, &seen) };
+                if self.are_unchanged(who, seen) {
+                    let permits = seen.permits.get(&address).copied().filter(|_| seen.whole);
+                    let object = seen.keepers(address).map_or(address, |(start, _)| start);
+                    let who = who.iter().map(|&index| self.all[index].0).collect();
+                    known.insert(address, Reach { who, object, permits });
+                }
+            }
+        }
+        known
+    }
+
+    /// Drops those, in their order.
+    fn drop(&self, who: &BTreeSet<usize>) -> Seen {
+        let limits = Limits { steps: STEPS * (who.len() as u64 + 4), overlay_bytes: 64 << 20, ..Limits::default() };
+        let mut machine = Machine::with_code_cache(self.world.memory, limits, &self.dropping.code.cache);
+        let mut seen = Seen { whole: true, ..Seen::default() };
+        for &index in who {
+            seen.who = index;
+            seen.emptied.clear();
+            let mut hooks = Watch { inner: self.dropping.hooks(), seen: &mut seen };
+            let incomplete = match &self.all[index].1 {
+                Owner::Task(header, vtable) => {
+                    machine.set_fs_base(self.dropping.fs_base);
+                    let outcome = machine.call(vtable.dealloc, &[header.address], &mut hooks);
+                    holds::incomplete(&outcome)
+                }
+                Owner::Root(root) => {
+                    match root.drop_in(&mut machine, &self.tokio.unwinder, self.world.modules, &mut hooks) {
+                        Pads::Run => None,
+                        Pads::Stuck(why) => Some(why),
+                        Pads::None => Some("no landing pad drops it".into()),
+                    }
+                }
+            };
+            let dropped = hooks.inner.finish(incomplete);
+            // Nothing is said here of permits that are given back without a name.
+            seen.whole &= dropped.incomplete.is_none() && dropped.released.is_empty();
+            // What is given back step by step is counted where the semaphore counts; a release is not stepped into.
+            for given in dropped.given.iter().filter(|given| given.sink == Sink::Release) {
+                let permits = seen.permits.entry(given.address).or_default();
+                *permits = permits.saturating_add(given.amount);
+            }
+        }
+        for (semaphore, counter) in &self.counters {
+            let counted = waits::available(&|address| machine.read_u64(address).ok(), *counter);
+            let permits = seen.permits.remove(semaphore).unwrap_or(0);
+            seen.permits.extend(counted.and_then(|counted| Some((*semaphore, counted.checked_add(permits)?))));
+        }
+        seen
+    }
+
+    /// Whether what was freed by dropping `who`, and the stacks among them, is in the target now as the runs have seen it.
+    fn are_unchanged(&self, who: &BTreeSet<usize>, seen: &Seen) -> bool {
+        let stacks = who.iter().filter_map(|&index| match &self.all[index].1 {
+            Owner::Root(root) => Some(root.stack()),
+            Owner::Task(..) => None,
+        });
+        let freed = seen.freed.iter().map(|(&start, (end, _))| start..*end);
+        let ranges: Vec<Range<u64>> = freed.chain(stacks).collect();
+        let bytes = ranges.iter().fold(0_u64, |sum, range| sum.saturating_add(range.end - range.start));
+        // One that came back to what it was in between would have to do so for both.
+        bytes <= COMPARED && (0..2).all(|_| ranges.iter().all(|range| self.is_unchanged(range)))
+    }
+
+    fn is_unchanged(&self, range: &Range<u64>) -> bool {
+        let length = (range.end - range.start) as usize;
+        let (mut then, mut now) = (vec![0; length], vec![0; length]);
+        let memory = self.world.memory;
+        memory.read(range.start, &mut then).is_ok() && memory.read_now(range.start, &mut now).is_ok() && then == now
+    }
+}
+
+/// What drops have shown.
+#[derive(Default)]
+struct Seen {
+    /// Who is being dropped.
+    who: usize,
+    /// Who has lowered the count at an address, by a handle of its own or by freeing what had one.
+    lowered: FxHashMap<u64, BTreeSet<usize>>,
+    /// Counts that have come to 0, each with the depth of the function in which they did: what that function and those that
+    /// it calls do from there on may be done by the last handle.
+    emptied: Vec<(usize, u64)>,
+    /// Memory that was freed, by its start: its end, and who has kept it.
+    freed: BTreeMap<u64, (u64, BTreeSet<usize>)>,
+    /// Permits that each semaphore has now: those that were free, and those that were given back.
+    permits: FxHashMap<u64, u64>,
+    /// Everyone was dropped to the end, and what was given back has a name.
+    whole: bool,
+}
+
+impl Seen {
+    /// Where the memory at `address` begins, and who has kept it; `None` where it was not freed.
+    fn keepers(&self, address: u64) -> Option<(u64, &BTreeSet<usize>)> {
+        let (start, (end, who)) = self.freed.range(..=address).next_back()?;
+        (address < *end).then_some((*start, who))
+    }
+
+    /// Everyone for whom the present drop may be done.
+    fn for_whom(&self) -> BTreeSet<usize> {
+        let emptied = self.emptied.iter().filter_map(|(_, count)| self.lowered.get(count));
+        emptied.flatten().copied().chain([self.who]).collect()
+    }
+
+    fn lower(&mut self, count: u64, left: u64, depth: usize) {
+        let whom = self.for_whom();
+        self.lowered.entry(count).or_default().extend(whom);
+        if left == 0 {
+            self.emptied.push((depth, count));
+        }
+    }
+
+    fn free(&mut self, start: u64, size: u64) {
+        let mut whom = self.for_whom();
+        for count in [start, start.wrapping_add(8)] {
+            whom.extend(self.lowered.get(&count).into_iter().flatten());
+        }
+        self.freed.insert(start, (start.saturating_add(size), whom));
+    }
+}
+
+/// The hooks of every drop, with an eye on counts and on what is freed.
+struct Watch<'c, 's> {
+    inner: DropHooks<'c>,
+    seen: &'s mut Seen,
+}
+
+impl Hooks for Watch<'_, '_> {
+    fn on_call(&mut self, m: &mut Machine<'_>, target: u64, how: Transfer) -> Action {
+        if self.inner.role(target) == Some(Role::Deallocate)
+            && let (Some(start), Some(size)) = (m.reg(Reg::Rdi), m.reg(Reg::Rsi))
+        {
+            self.seen.free(start, size);
+        }
+        self.inner.on_call(m, target, how)
+    }
+
+    fn is_function(&self, address: u64) -> bool {
+        self.inner.is_function(address)
+    }
+
+    fn on_return(&mut self, m: &mut Machine<'_>, frame: &CallFrame) -> Action {
+        let depth = m.frames().len();
+        while self.seen.emptied.pop_if(|(within, _)| *within >= depth).is_some() {}
+        self.inner.on_return(m, frame)
+    }
+
+    fn on_atomic(&mut self, m: &mut Machine<'_>, access: &Atomic) {
+        if let (8, Some(old), Some(new)) = (access.size, access.old, access.new)
+            && old.checked_sub(1) == Some(new)
+        {
+            self.seen.lower(access.address, new, m.frames().len());
+        }
+        self.inner.on_atomic(m, access);
+    }
+}
+
+impl Unwinding for Watch<'_, '_> {
+    fn begin_onward(&mut self, m: &Machine<'_>) {
+        self.inner.begin_onward(m);
+    }
+
+    fn end_onward(&mut self, m: &mut Machine<'_>) {
+        self.inner.end_onward(m);
+    }
+
+    fn begin(&mut self) {
+        self.inner.begin();
+    }
+
+    fn is_through(&self) -> bool {
+        self.inner.is_through()
+    }
+}
