@@ -24,6 +24,7 @@ mod roots;
 mod shape;
 mod state;
 mod strands;
+mod strays;
 mod task;
 mod threads;
 mod version;

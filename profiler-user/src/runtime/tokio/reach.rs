@@ -8,6 +8,8 @@
 //! (library/alloc/src/sync.rs), a drop lowers one of them by 1, and who lowers it to 0 drops what is inside. That is a
 //! guess, since not all that owns memory counts so. It is checked by another run: dropping those alone must free it too.
 //!
+//! Counts tell of all handles only in safe code, so memory is searched for other pointers too ([`super::strays`]).
+//!
 //! All this holds of one moment if what was freed, and the stacks that handles were found on, still has the bytes then that
 //! the runs have seen.
 
@@ -22,9 +24,11 @@ use super::{
     classify::{Role, Sink},
     heap::Header,
     holds::{self, DropHooks, Dropping, Pads},
+    queue::SEMAPHORE_SPAN,
     read::Tokio,
     resources::waits_mut,
     roots::Root,
+    strays::{self, Suspect, Whose},
     task::ReadTask,
     vtables::TaskVtable,
     waits,
@@ -54,7 +58,8 @@ enum Owner<'r> {
 
 /// Who can reach a thing.
 struct Reach {
-    who: Vec<PartyId>,
+    /// By index.
+    who: BTreeSet<usize>,
     /// Where the memory begins that it lies in.
     object: u64,
     /// Permits that are free or theirs, where it is a semaphore and all that they hold was seen.
@@ -84,6 +89,7 @@ pub(super) fn note(
         tokio,
         world,
         all: owners(tokio, world, roots, tasks),
+        cells: tasks.iter().filter_map(|read| cell(tokio, world, read)).collect(),
         counters,
     };
     let addresses: Vec<u64> = wanted.iter().map(|key| key.address).collect();
@@ -98,7 +104,7 @@ pub(super) fn note(
             resources.len() - 1
         });
         resources[at].permits = resources[at].permits.or(reach.permits);
-        resources[at].reachable_by = Some(reach.who.clone());
+        resources[at].reachable_by = Some(reach.who.iter().map(|&index| everyone.all[index].0).collect());
     }
     for read in tasks.iter_mut() {
         waits_mut(&mut read.task.root, &mut |wait| {
@@ -144,12 +150,20 @@ fn owners<'r>(
     settled.filter_map(|read| Some((read.task.party, owner(read)?))).collect()
 }
 
+/// The cell of a task.
+fn cell(tokio: &Tokio, world: &World<'_>, read: &ReadTask) -> Option<Range<u64>> {
+    let header = Header::read(world.memory, read.task.address, &tokio.vtables)?;
+    Some(header.address..header.address.saturating_add(tokio.vtables.get(&header.vtable)?.trailer_offset))
+}
+
 /// Everyone that can be dropped, and how.
 struct Everyone<'r> {
     dropping: Dropping<'r>,
     tokio: &'r Tokio,
     world: &'r World<'r>,
     all: Vec<(PartyId, Owner<'r>)>,
+    /// The cells of all tasks, of those too that cannot be dropped.
+    cells: Vec<Range<u64>>,
     /// Where each semaphore counts its free permits.
     counters: FxHashMap<u64, u64>,
 }
@@ -174,12 +188,58 @@ impl Everyone<'_> {
                 if self.are_unchanged(who, seen) {
                     let permits = seen.permits.get(&address).copied().filter(|_| seen.whole);
                     let object = seen.keepers(address).map_or(address, |(start, _)| start);
-                    let who = who.iter().map(|&index| self.all[index].0).collect();
-                    known.insert(address, Reach { who, object, permits });
+                    known.insert(address, Reach { who: who.clone(), object, permits });
                 }
             }
         }
-        known
+        self.without_strays(known, &seen)
+    }
+
+    /// Takes out what is pointed at by more than its owners; `seen` is what dropping everyone has shown.
+    fn without_strays(&self, known: FxHashMap<u64, Reach>, seen: &Seen) -> FxHashMap<u64, Reach> {
+        let suspect = |(address, reach): &(u64, Reach)| {
+            let futures = reach.who.iter().filter_map(|&index| self.future(index)).collect();
+            match seen.counted(*address) {
+                // Into the last word an allocator points, which notes there how long the next piece is; nothing that can be
+                // waited for is so small.
+                Some(range) => Suspect { thing: range.start..range.end - 8, uncounted: false, futures },
+                None => Suspect { thing: *address..address.saturating_add(SEMAPHORE_SPAN), uncounted: true, futures },
+            }
+        };
+        let known: Vec<(u64, Reach)> = known.into_iter().collect();
+        let suspects: Vec<Suspect> = known.iter().map(suspect).collect();
+        let stacks: Vec<(usize, Range<u64>)> =
+            (0..self.all.len()).filter_map(|index| Some((index, self.stack(index)?))).collect();
+        let strayed = strays::strayed(self.world, &suspects, |at, number| {
+            let who = &known[number].1.who;
+            let told = |theirs: bool| if theirs { Whose::Theirs } else { Whose::Told };
+            if let Some((_, keepers)) = seen.keepers(at) {
+                told(keepers.is_subset(who))
+            } else if let Some((index, _)) = stacks.iter().find(|(_, stack)| stack.contains(&at)) {
+                told(who.contains(index))
+            } else if self.cells.iter().any(|cell| cell.contains(&at)) {
+                Whose::Untold
+            } else {
+                Whose::Unknown
+            }
+        });
+        known.into_iter().zip(strayed).filter(|(_, strayed)| !strayed).map(|(known, _)| known).collect()
+    }
+
+    /// What may be borrowed from a task: its cell, but for the beginning, by which the runtime knows it.
+    fn future(&self, index: usize) -> Option<Range<u64>> {
+        match &self.all[index].1 {
+            Owner::Task(header, vtable) => Some(header.address + 1..header.address + vtable.trailer_offset),
+            Owner::Root(_) => None,
+        }
+    }
+
+    /// The stack of one that a thread waits for.
+    fn stack(&self, index: usize) -> Option<Range<u64>> {
+        match &self.all[index].1 {
+            Owner::Root(root) => Some(root.stack()),
+            Owner::Task(..) => None,
+        }
     }
 
     /// Drops those, in their order.
@@ -224,10 +284,7 @@ impl Everyone<'_> {
 
     /// Whether what was freed by dropping `who`, and the stacks among them, is in the target now as the runs have seen it.
     fn are_unchanged(&self, who: &BTreeSet<usize>, seen: &Seen) -> bool {
-        let stacks = who.iter().filter_map(|&index| match &self.all[index].1 {
-            Owner::Root(root) => Some(root.stack()),
-            Owner::Task(..) => None,
-        });
+        let stacks = who.iter().filter_map(|&index| self.stack(index));
         let freed = seen.freed.iter().map(|(&start, (end, _))| start..*end);
         let ranges: Vec<Range<u64>> = freed.chain(stacks).collect();
         let bytes = ranges.iter().fold(0_u64, |sum, range| sum.saturating_add(range.end - range.start));
@@ -266,6 +323,14 @@ impl Seen {
     fn keepers(&self, address: u64) -> Option<(u64, &BTreeSet<usize>)> {
         let (start, (end, who)) = self.freed.range(..=address).next_back()?;
         (address < *end).then_some((*start, who))
+    }
+
+    /// The memory around `address`, if it was freed and counts its handles.
+    fn counted(&self, address: u64) -> Option<Range<u64>> {
+        let (start, _) = self.keepers(address)?;
+        let (end, _) = self.freed.get(&start)?;
+        let counts = [start, start.wrapping_add(8)];
+        (counts.iter().any(|count| self.lowered.contains_key(count)) && end - start > 16).then_some(start..*end)
     }
 
     /// Everyone for whom the present drop may be done.
