@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::code::CodeCache;
 use super::cpu::{Cpu, Reg};
 use super::hooks::{CallFrame, Hooks};
-use super::overlay::{Overlay, PRIVATE, WIDEST};
+use super::overlay::{Looked, Overlay, PRIVATE, WIDEST};
 use super::unknown::{Unknown, Why};
 use super::value::Value;
 use crate::target::Memory;
@@ -199,9 +199,9 @@ impl<'m> Machine<'m> {
         self.cpu.memory.watch(value, except);
     }
 
-    /// Whether the code has loaded the watched word since this was asked last.
-    pub fn has_looked(&self) -> bool {
-        self.cpu.memory.noticed().replace(false)
+    /// Where the code has loaded the watched word from since this was asked last, if it has.
+    pub fn looked_at(&self) -> Option<Looked> {
+        self.cpu.memory.noticed().take()
     }
 
     /// Reads what the machine sees. Unknown bytes are an error.

@@ -43,7 +43,32 @@ pub(super) struct Overlay<'m> {
     most_pages: usize,
     /// Loads of this word are noticed, unless it is 0 or comes from there.
     watched: (u64, Range<u64>),
-    noticed: Cell<bool>,
+    noticed: Cell<Option<Looked>>,
+}
+
+/// Where the watched word was loaded from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Looked {
+    /// From the machine's own memory alone, which begins with its stack.
+    Own,
+    /// From this place in the target's memory.
+    At(u64),
+    /// From several places there.
+    Several,
+}
+
+impl Looked {
+    fn at(address: u64) -> Self {
+        if (PRIVATE..PRIVATE_END).contains(&address) { Self::Own } else { Self::At(address) }
+    }
+
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Own, looked) | (looked, Self::Own) => looked,
+            (one, other) if one == other => one,
+            _ => Self::Several,
+        }
+    }
 }
 
 const RECENT: usize = 16;
@@ -59,7 +84,7 @@ impl<'m> Overlay<'m> {
             recent: [const { Cell::new((u64::MAX, CLEAN)) }; RECENT],
             most_pages: most_bytes / PAGE,
             watched: (0, 0..0),
-            noticed: Cell::new(false),
+            noticed: Cell::new(None),
         }
     }
 
@@ -71,11 +96,11 @@ impl<'m> Overlay<'m> {
     /// Notices loads of the word `value`, and of no other, from now on, except from `except`; of none if it is 0.
     pub(super) fn watch(&mut self, value: u64, except: Range<u64>) {
         self.watched = (value, except);
-        self.noticed.set(false);
+        self.noticed.set(None);
     }
 
-    /// Whether it was loaded; says so until it is told otherwise.
-    pub(super) fn noticed(&self) -> &Cell<bool> {
+    /// Where it was loaded from, if it was; says so until it is told otherwise.
+    pub(super) fn noticed(&self) -> &Cell<Option<Looked>> {
         &self.noticed
     }
 
@@ -117,8 +142,12 @@ impl<'m> Overlay<'m> {
             self.read_in_page(address, low)? | self.read_in_page(next, high)? << low.len()
         };
         let (value, except) = &self.watched;
-        if *value != 0 && buf.chunks_exact(8).any(|word| word == value.to_le_bytes()) && !except.contains(&address) {
-            self.noticed.set(true);
+        if *value != 0
+            && let Some(word) = buf.chunks_exact(8).position(|word| word == value.to_le_bytes())
+            && !except.contains(&address)
+        {
+            let looked = Looked::at(address.wrapping_add(word as u64 * 8));
+            self.noticed.set(Some(self.noticed.get().map_or(looked, |known| known.and(looked))));
         }
         Ok(poison)
     }
@@ -333,10 +362,20 @@ mod tests {
         overlay.load(0x2_0110, 8).unwrap();
         overlay.load(0x2_0008, 8).unwrap();
         overlay.load(0x2_0010, 4).unwrap();
-        assert!(!overlay.noticed().get());
+        assert_eq!(overlay.noticed().get(), None);
         overlay.read(0x2_0008, &mut [0; 16]).unwrap();
-        assert!(overlay.noticed().replace(false));
-        assert!(!overlay.noticed().get());
+        assert_eq!(overlay.noticed().get(), Some(Looked::At(0x2_0010)));
+        overlay.store(0x2_0008, 8, Value::known(0x5555_1234_5678)).unwrap();
+        overlay.load(0x2_0010, 8).unwrap();
+        assert_eq!(overlay.noticed().get(), Some(Looked::At(0x2_0010)));
+        overlay.load(0x2_0008, 8).unwrap();
+        assert_eq!(overlay.noticed().take(), Some(Looked::Several));
+        overlay.store(PRIVATE, 8, Value::known(0x5555_1234_5678)).unwrap();
+        overlay.load(PRIVATE, 8).unwrap();
+        assert_eq!(overlay.noticed().get(), Some(Looked::Own));
+        overlay.load(0x2_0008, 8).unwrap();
+        overlay.load(PRIVATE, 8).unwrap();
+        assert_eq!(overlay.noticed().take(), Some(Looked::At(0x2_0008)));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::model::{Edge, Finding, Hold, PartyId, Snapshot, Task};
+use crate::model::{Edge, Finding, Hold, HoldHow, PartyId, Snapshot, Task, WaitMode};
 
 /// The tasks of a finding, in its order. One that the snapshot does not have is left out.
 pub(super) fn tasks<'a>(finding: &Finding, snapshot: &'a Snapshot) -> Vec<&'a Task> {
@@ -29,15 +29,21 @@ pub(super) enum Tie<'a> {
 pub(super) fn tie<'a>(edge: &Edge, to: PartyId, snapshot: &'a Snapshot) -> Tie<'a> {
     let task = snapshot.tasks.iter().find(|task| task.party == to);
     let thread = snapshot.threads.iter().find(|thread| PartyId::Thread { tid: thread.tid } == to);
-    let mut holds = task.into_iter().flat_map(|task| task.root.all_holds());
-    let mut thread_holds = thread.into_iter().flat_map(|thread| thread.holds.iter());
-    if let Some(hold) = holds
-        .find(|hold| hold.resource == edge.resource)
-        .or_else(|| thread_holds.find(|hold| hold.resource == edge.resource))
-    {
+    let waiter = snapshot.tasks.iter().find(|task| task.party == edge.from.party);
+    let wait = waiter.and_then(|waiter| waiter.root.waits().find(|wait| wait.resource == edge.resource));
+    // Of a channel it may have both ends, and room that it has reserved.
+    let end = wait.and_then(|wait| match wait.mode {
+        WaitMode::Receive => Some(HoldHow::Sender),
+        WaitMode::Send => Some(HoldHow::Receiver),
+        _ => None,
+    });
+    let of_task = task.into_iter().flat_map(|task| task.root.all_holds());
+    let of_thread = thread.into_iter().flat_map(|thread| thread.holds.iter());
+    let mut holds = of_task.chain(of_thread).filter(|hold| hold.resource == edge.resource);
+    let first = holds.next();
+    if let Some(hold) = first.into_iter().chain(holds).find(|hold| Some(hold.how) == end).or(first) {
         return Tie::Holds(hold);
     }
-    let waiter = snapshot.tasks.iter().find(|task| task.party == edge.from.party);
     if waiter
         .is_some_and(|waiter| waiter.root.waits().any(|wait| wait.resource == edge.resource && wait.target == Some(to)))
     {

@@ -12,7 +12,7 @@ use rustc_hash::FxHashMap;
 
 use super::{
     code::Code,
-    ends::CHANNEL_SPAN,
+    ends::{CHANNEL_SPAN, COUNTS},
     resources::{self, is_semaphore, key, waits_mut},
     task::ReadTask,
 };
@@ -43,6 +43,7 @@ pub(super) fn settle(
     for read in tasks.iter_mut() {
         name_by_channel(read, &rooms);
     }
+    name_by_sender(tasks);
     let mut received: FxHashMap<u64, ResourceKind> = FxHashMap::default();
     for wait in tasks.iter().flat_map(|read| read.task.root.waits()) {
         if wait.mode == WaitMode::Receive && is_channel(&wait.resource) {
@@ -115,15 +116,40 @@ fn name_by_channel(read: &mut ReadTask, rooms: &FxHashMap<u64, u64>) {
     }
 }
 
+/// A wait that nothing is known of but where it keeps its waker is one on the oneshot whose sender wakes by that waker when it
+/// is dropped.
+fn name_by_sender(tasks: &mut [ReadTask]) {
+    let is_sender = |hold: &&Hold| hold.how == HoldHow::Sender && hold.resource.kind == ResourceKind::TokioOneshot;
+    let mut woken: FxHashMap<u64, u64> = FxHashMap::default();
+    for read in tasks.iter() {
+        let holds = || read.task.root.all_holds().filter(is_sender).map(|hold| hold.resource.address);
+        let wakes = read.shares.iter().filter_map(|share| Some((share.woke?, share.base)));
+        woken.extend(wakes.filter(|(copy, base)| {
+            (COUNTS..CHANNEL_SPAN).contains(&copy.wrapping_sub(*base)) && holds().any(|channel| channel == *base)
+        }));
+    }
+    for read in tasks {
+        waits_mut(&mut read.task.root, &mut |wait| {
+            if let (ResourceKind::Other(_), WaitMode::Unknown) = (&wait.resource.kind, wait.mode)
+                && let Some(channel) = woken.get(&wait.resource.address)
+            {
+                (wait.resource, wait.mode) = (key(ResourceKind::TokioOneshot, *channel), WaitMode::Receive);
+            }
+        });
+    }
+}
+
 /// The ends that a task has of channels which somebody waits to receive from, beyond those whose drop had a name. Which end
-/// it is does not show; it is taken for a sender unless it must be what the task itself waits with. That is on the safe
-/// side: who might send is taken to be one who does, once it moves.
+/// it is does not always show; it is taken for a sender unless it must be what the task itself waits with. That is on the
+/// safe side: who might send is taken to be one who does, once it moves. (A receiver may also be shared, and what the task has
+/// of its own is a sender.)
 fn add_ends(code: &Code, modules: &[Module], read: &mut ReadTask, received: &FxHashMap<u64, ResourceKind>) {
     let root = &mut read.task.root;
     let mut named: FxHashMap<u64, u64> = FxHashMap::default();
     let mut receives: Vec<u64> =
         root.waits().filter(|wait| wait.mode == WaitMode::Receive).map(|wait| wait.resource.address).collect();
-    for hold in root.all_holds().filter(|hold| is_channel(&hold.resource)) {
+    let is_end = |hold: &&Hold| is_channel(&hold.resource) && matches!(hold.how, HoldHow::Sender | HoldHow::Receiver);
+    for hold in root.all_holds().filter(is_end) {
         *named.entry(hold.resource.address).or_default() += 1;
         if hold.how == HoldHow::Receiver {
             receives.retain(|address| *address != hold.resource.address);
@@ -136,12 +162,13 @@ fn add_ends(code: &Code, modules: &[Module], read: &mut ReadTask, received: &FxH
             *left -= 1;
             continue;
         }
+        let is_sender = *kind == ResourceKind::TokioMpsc && share.is_counted_as_sender();
         let how = match receives.iter().position(|address| *address == share.base) {
-            Some(at) => {
+            Some(at) if !is_sender => {
                 receives.swap_remove(at);
                 HoldHow::Receiver
             }
-            None => HoldHow::Sender,
+            _ => HoldHow::Sender,
         };
         let site = resources::owner(code, modules, &share.path).map(|function| resources::site(function, root));
         added.push(Hold { resource: key(kind.clone(), share.base), how, amount: 1, site });

@@ -132,6 +132,13 @@ impl Code {
         }
     }
 
+    /// Where the functions of tasks' wakers stand, which they share, once they are known.
+    pub(super) fn task_waker(&self) -> Option<u64> {
+        let known = self.wakers_of.borrow();
+        let mut tables = known.values();
+        tables.next().copied().filter(|first| tables.all(|table| table == first))
+    }
+
     /// Where tasks begin to wait for each other, and where permits are handed over.
     pub(super) fn wait_functions(&self) -> Vec<u64> {
         let waits = |role: &Role| {

@@ -7,7 +7,7 @@ use super::{
     holds::{Dropped, Given, path},
 };
 use crate::{
-    dryrun::{Atomic, Machine, Reg},
+    dryrun::{Atomic, Looked, Machine, Reg},
     target::Memory,
 };
 
@@ -18,12 +18,33 @@ pub(super) struct Share {
     pub(super) base: u64,
     /// Call sites that led there, outermost first.
     pub(super) path: Vec<u64>,
+    /// Where the word lies that was lowered by one right before.
+    before: Option<u64>,
+    /// The copy of a task's waker that was looked at since the atomic access before: the drop wakes that task by it.
+    pub(super) woke: Option<u64>,
 }
+
+impl Share {
+    /// Whether, if this is a channel of messages, it is the sender's end: that lowers the channel's count of senders and
+    /// then that of references, and no receiver lowers a word of the channel by one.
+    ///
+    /// Source: `Chan` and `Tx::drop` in tokio/src/sync/mpsc/chan.rs, 1.28 to 1.54. The parts of a channel that are padded to
+    /// a cache line, with the counts of the `ArcInner` before them, take as much as is looked at, and nothing else lies there.
+    pub(super) fn is_counted_as_sender(&self) -> bool {
+        let inside = |word: u64| (2 * COUNTS..PADDED_SPAN).contains(&word.wrapping_sub(self.base));
+        self.base.is_multiple_of(PADDED) && self.before.is_some_and(inside)
+    }
+}
+
+/// Bytes that a part of a channel is padded to: `CachePadded` in tokio/src/util/cacheline.rs, on `x86_64`.
+const PADDED: u64 = 128;
+/// Bytes of a channel's shared part, at least: the counts, the senders' and the receiver's padded part, and the rest.
+const PADDED_SPAN: u64 = 4 * PADDED;
 
 /// Bytes of a channel's shared part in which its counts, locks and semaphore lie, at most.
 pub(super) const CHANNEL_SPAN: u64 = 1024;
 /// Bytes from one count of references of an `ArcInner` to the other: strong, then weak (library/alloc/src/sync.rs).
-const COUNTS: u64 = 8;
+pub(super) const COUNTS: u64 = 8;
 /// More weak references than any channel has: above it the word is something else's.
 const WEAK_SANE: u64 = 1 << 32;
 
@@ -32,6 +53,8 @@ const WEAK_SANE: u64 = 1 << 32;
 pub(super) struct Ends {
     /// Receivers whose drop is being run: depth of its frame, address of the channel.
     receivers: Vec<(usize, u64)>,
+    /// Oneshot senders whose drop is being run: depth of the frame.
+    senders: Vec<usize>,
     /// Counts that were lowered by one, with the calls that led there.
     lowered: Vec<Share>,
     /// Counts that were raised by one and not lowered since: a reference that the drop makes for its own use.
@@ -52,14 +75,26 @@ impl Ends {
         self.receivers.push((depth, channel));
     }
 
+    /// The drop of a oneshot's sender begins, in a frame at `depth`.
+    pub(super) fn begin_sender(&mut self, depth: usize) {
+        self.senders.push(depth);
+    }
+
+    /// Whether the drop of a oneshot's sender is being run.
+    pub(super) fn is_in_sender(&self) -> bool {
+        !self.senders.is_empty()
+    }
+
     /// A frame at `depth` has returned.
     pub(super) fn end(&mut self, depth: usize) {
+        while self.senders.pop_if(|open| *open >= depth).is_some() {}
         while self.receivers.pop_if(|(open, _)| *open >= depth).is_some() {}
     }
 
-    /// Part of a sink is called; that of a receiver whose own drop is being run tells only where its channel's semaphore is.
+    /// Part of a sink is called; that of a receiver whose own drop is being run tells only where its channel's semaphore is,
+    /// that of a sender nothing.
     pub(super) fn part(&mut self, m: &Machine<'_>, sink: Sink) {
-        let Some(address) = m.reg(Reg::Rdi) else { return };
+        let Some(address) = m.reg(Reg::Rdi).filter(|_| !self.is_in_sender()) else { return };
         if sink == Sink::Receiver(Channel::Mpsc) {
             self.closed.push(address);
         }
@@ -81,13 +116,17 @@ impl Ends {
     /// Something was changed atomically.
     pub(super) fn atomic(&mut self, m: &Machine<'_>, access: &Atomic) {
         self.touched.push(access.address);
+        let looked = m.looked_at();
         let (8, Some(old), Some(new)) = (access.size, access.old, access.new) else { return };
         if old.checked_add(1) == Some(new) {
             self.raised.push(access.address);
         } else if new.checked_add(1) == Some(old) {
-            match self.raised.iter().position(|raised| *raised == access.address) {
-                Some(own) => drop(self.raised.swap_remove(own)),
-                None => self.lowered.push(Share { base: access.address, path: path(m) }),
+            if let Some(own) = self.raised.iter().position(|raised| *raised == access.address) {
+                self.raised.swap_remove(own);
+            } else {
+                let before = self.lowered.last().map(|share| share.base);
+                let woke = if let Some(Looked::At(copy)) = looked { Some(copy) } else { None };
+                self.lowered.push(Share { base: access.address, path: path(m), before, woke });
             }
         }
     }
@@ -118,5 +157,25 @@ impl Ends {
             |base: u64| memory.read_u64(base.saturating_add(COUNTS)).is_ok_and(|weak| (1..WEAK_SANE).contains(&weak));
         let bases = self.lowered.iter().map(|share| share.base);
         bases.filter(|base| part.wrapping_sub(*base) < CHANNEL_SPAN && is_object(*base)).max()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn share(base: u64, before: Option<u64>) -> Share {
+        Share { base, path: Vec::new(), before, woke: None }
+    }
+
+    #[test]
+    fn a_sender_is_known_by_the_count_that_it_lowers_first() {
+        let base = 0x7f00_1234_5680;
+        assert!(share(base, Some(base + 0x1c8)).is_counted_as_sender());
+        assert!(!share(base, None).is_counted_as_sender());
+        for other in [base, base + 8, base - 0x1c8, base + 0x200] {
+            assert!(!share(base, Some(other)).is_counted_as_sender(), "{other:#x} is no word of the channel's own");
+        }
+        assert!(!share(base + 16, Some(base + 0x1c8)).is_counted_as_sender(), "no channel begins there");
     }
 }

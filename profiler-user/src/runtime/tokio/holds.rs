@@ -91,6 +91,7 @@ impl Dropping<'_> {
         let limits = Limits { steps: STEPS, ..Limits::default() };
         let mut machine = Machine::with_code_cache(self.memory, limits, &self.code.cache);
         machine.set_fs_base(self.fs_base);
+        self.watch_wakes(&mut machine);
         let mut hooks = DropHooks { waiters: waiters.to_vec(), ..DropHooks::new(self, false) };
         let outcome = machine.call(vtable.dealloc, &[header.address], &mut hooks);
         let freed = hooks.freed.contains(&header.address);
@@ -99,6 +100,13 @@ impl Dropping<'_> {
             dropped.incomplete.get_or_insert_with(|| "what was taken for its destructor did not free it".into());
         }
         dropped
+    }
+
+    /// Has it noticed which tasks are woken.
+    fn watch_wakes(&self, machine: &mut Machine<'_>) {
+        if let Some(functions) = self.code.task_waker() {
+            machine.watch(functions, self.code.constants_around(functions));
+        }
     }
 
     /// The hooks of one drop.
@@ -115,6 +123,7 @@ impl Dropping<'_> {
         frames: &[FrameRegisters],
     ) -> Option<Dropped> {
         let mut machine = locks::machine_at(&self.code.cache, self.memory, root_limits(), &[], self.fs_base);
+        self.watch_wakes(&mut machine);
         let mut hooks = self.hooks();
         match land_all(&mut machine, unwinder, modules, frames, &mut hooks) {
             Pads::None => None,
@@ -306,6 +315,8 @@ impl Hooks for DropHooks<'_> {
                 self.dropped.aborted.extend(header);
                 return Action::Return(Some(0));
             }
+            // What else the drop of a sender calls is the waker of whoever receives.
+            None | Some(Role::Wake) if self.ends.is_in_sender() => return Action::Return(Some(0)),
             _ => return self.policy.on_call(m, target, role),
         };
         let Some(this) = m.reg(Reg::Rdi) else {
@@ -341,6 +352,11 @@ impl Hooks for DropHooks<'_> {
         match sink {
             Sink::AddPermits => {
                 self.named.get_or_insert(depth);
+                Action::Continue
+            }
+            // It wakes who receives, and that tells who does.
+            Sink::Sender(Channel::Oneshot) => {
+                self.ends.begin_sender(depth);
                 Action::Continue
             }
             // What it has not received goes with it.

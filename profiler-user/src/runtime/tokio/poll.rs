@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     debuginfo::FrameRegisters,
-    dryrun::{Action, Atomic, CallFrame, Hooks, Limits, Machine, Outcome, Reg, Transfer},
+    dryrun::{Action, Atomic, CallFrame, Hooks, Limits, Looked, Machine, Outcome, Reg, Transfer},
     locks,
     target::Memory,
 };
@@ -50,6 +50,8 @@ pub(super) struct Hit {
     pub(super) function: u64,
     /// It is known by its look at the task's waker: `path` leads into it.
     pub(super) looked: bool,
+    /// The copy of the waker that it looked at, if it is one and this was all that it did.
+    pub(super) copy: Option<u64>,
     /// `self`: the future's address.
     pub(super) this: u64,
     /// The future's first words; shorter where they could not be read.
@@ -295,18 +297,20 @@ impl<'c> PollHooks<'c> {
             _ => receiver(m, self.policy.code),
         };
         let words = (0..LEAF_WORDS as u64).map_while(|index| m.read_u64(this.wrapping_add(index * 8)).ok()).collect();
-        Hit { path: self.path(m), leaf, function, looked: false, this, words, atomics: Vec::new() }
+        Hit { path: self.path(m), leaf, function, looked: false, copy: None, this, words, atomics: Vec::new() }
     }
 
     /// Whatever is to be woken has to look at the task's waker: to keep a copy, or to see that it has one already. Who looks
     /// and is no leaf that a table knows is one all the same, also where no function of its own is left of it.
     fn notice(&mut self, m: &Machine<'_>) {
-        if m.has_looked() {
-            self.look(m);
+        if let Some(looked) = m.looked_at() {
+            let copy = if let Looked::At(copy) = looked { Some(copy) } else { None };
+            self.look(m, copy);
         }
     }
 
-    fn look(&mut self, m: &Machine<'_>) {
+    /// Someone has looked at the waker, and at one `copy` of it beside that which was handed down, or else at none or several.
+    fn look(&mut self, m: &Machine<'_>, copy: Option<u64>) {
         if self.inside.is_some() || self.polled.hits.len() >= MAX_HITS {
             return;
         }
@@ -317,20 +321,23 @@ impl<'c> PollHooks<'c> {
             outer.last().is_none_or(|step| inner.iter().any(|other| other.invocation == step.invocation))
         };
         let again = |last: &Hit| last.leaf.is_none() && (inside(&last.path, &path) || inside(&path, &last.path));
-        if self.polled.hits.last().is_some_and(again) {
+        if let Some(last) = self.polled.hits.last_mut().filter(|last| again(last)) {
+            // Two that are to be woken may look as one.
+            last.copy = last.copy.filter(|known| copy == Some(*known));
             return;
         }
         let depth = m.frames().len() - 1;
         let this = self.polls.last().filter(|open| open.depth == depth).map_or(0, |open| open.hit.this);
         let function = frame.function;
-        let hit = Hit { path, leaf: None, function, looked: true, this, words: Vec::new(), atomics: Vec::new() };
+        let (words, atomics) = (Vec::new(), Vec::new());
+        let hit = Hit { path, leaf: None, function, looked: true, copy, this, words, atomics };
         self.polled.hits.push(hit);
     }
 
     /// An acquire without a name has been polled, up to the instruction at `ip`.
     fn queued(&mut self, m: &Machine<'_>, ip: u64, acquire: shape::QueuedAcquire) {
         // It looked at the waker under the lock of its queue.
-        m.has_looked();
+        m.looked_at();
         if self.polled.hits.len() >= MAX_HITS {
             return;
         }
@@ -339,7 +346,7 @@ impl<'c> PollHooks<'c> {
         }
         let shape::QueuedAcquire { this, words, atomics } = acquire;
         let (path, leaf) = (self.path(m), Some(Leaf::Acquire));
-        self.polled.hits.push(Hit { path, leaf, function: ip, looked: true, this, words, atomics });
+        self.polled.hits.push(Hit { path, leaf, function: ip, looked: true, copy: None, this, words, atomics });
     }
 }
 
@@ -461,7 +468,7 @@ impl Hooks for PollHooks<'_> {
             match self.watcher.on_atomic(m, access) {
                 Some(acquire) => self.queued(m, access.ip, acquire),
                 // Who copies the waker is to be woken by it, also where nothing had to be loaded for that.
-                None if copies => self.look(m),
+                None if copies => self.look(m, None),
                 None => self.notice(m),
             }
         }

@@ -51,7 +51,7 @@ pub(super) fn read(
         }
         // Its receiver is borrowed: what its poll touches lies in the channel, whose beginning only the receiver knows.
         Some(Leaf::ChannelReceive(Channel::Broadcast)) => {
-            (ResourceKind::TokioBroadcast, outside(hit).unwrap_or(0), WaitMode::Receive, None)
+            (ResourceKind::TokioBroadcast, tail(hit).unwrap_or(0), WaitMode::Receive, None)
         }
         Some(Leaf::ChannelReceive(channel)) => (channel.kind(), first, WaitMode::Receive, None),
         Some(Leaf::Join) => join(first, memory, vtables),
@@ -72,7 +72,7 @@ pub(super) fn read(
         None if hit.looked && functions.iter().any(receives) => {
             (ResourceKind::TokioBroadcast, 0, WaitMode::Receive, None)
         }
-        None => (ResourceKind::Other(leaf_name()), hit.this, WaitMode::Unknown, None),
+        None => (ResourceKind::Other(leaf_name()), hit.copy.unwrap_or(hit.this), WaitMode::Unknown, None),
     };
     Wait { resource: ResourceKey { kind, address }, mode, position: None, target }
 }
@@ -172,8 +172,20 @@ fn deadline(words: &[u64], now_ns: u64) -> Option<i64> {
 
 /// The first address outside of the future itself that its poll changed atomically.
 fn outside(hit: &Hit) -> Option<u64> {
+    all_outside(hit).next()
+}
+
+fn all_outside(hit: &Hit) -> impl Iterator<Item = u64> {
     let outside = |address: &u64| address.wrapping_sub(hit.this) >= LEAF_SPAN;
-    hit.atomics.iter().map(|atomic| atomic.address).find(outside)
+    hit.atomics.iter().map(|atomic| atomic.address).filter(outside)
+}
+
+/// The lock of a broadcast channel's tail, which is taken after that of a slot, elsewhere on the heap, has been tried.
+///
+/// Source: `Receiver::recv_ref` in tokio/src/sync/broadcast.rs, 1.38 to 1.54.
+fn tail(hit: &Hit) -> Option<u64> {
+    let slot = outside(hit)?;
+    all_outside(hit).find(|address| *address != slot).or(Some(slot))
 }
 
 /// The count of permits that a queued acquire still misses: the one word of its own that its poll changes atomically.
