@@ -43,6 +43,8 @@ use crate::{
 
 /// Tasks that are dropped, at most: the price is that of reading them once more.
 const MOST: usize = 1000;
+/// Things that are asked about, at most: each costs another run, and a comparison for each pointer in memory.
+const MOST_THINGS: usize = 64;
 /// Instructions for each of them.
 const STEPS: u64 = 50_000;
 /// Bytes that are compared for each thing, at most.
@@ -80,25 +82,40 @@ pub(super) fn note(
         waits.map(|wait| &wait.resource).filter(|key| is_ownerless(key)).cloned().collect();
     wanted.sort_unstable();
     wanted.dedup();
+    // Of a thousand clients each may wait for a thing of its own; pools are few.
+    wanted.sort_by_key(|key| !is_semaphore(&key.kind));
+    wanted.truncate(MOST_THINGS);
     if wanted.is_empty() || tasks.len() > MOST {
         return;
     }
     let counters: FxHashMap<u64, u64> = tasks.iter().flat_map(|read| read.counters.iter().copied()).collect();
+    let mut cells: Vec<Range<u64>> = tasks.iter().filter_map(|read| cell(tokio, world, read)).collect();
+    cells.sort_unstable_by_key(|cell| cell.start);
     let everyone = Everyone {
         dropping: tokio.dropping(world, fs_base),
         tokio,
         world,
         all: owners(tokio, world, roots, tasks),
-        cells: tasks.iter().filter_map(|read| cell(tokio, world, read)).collect(),
+        cells,
         counters,
     };
     let addresses: Vec<u64> = wanted.iter().map(|key| key.address).collect();
     let known = everyone.who_reach(&addresses);
+    // What is rung in several places, as a barrier is, is one thing all the same.
+    let mut rung: BTreeMap<u64, usize> = BTreeMap::new();
+    for key in wanted.iter().filter(|key| !is_semaphore(&key.kind)) {
+        if let Some(reach) = known.get(&key.address) {
+            *rung.entry(reach.object).or_default() += 1;
+        }
+    }
+    let named = |key: &ResourceKey| {
+        let object = known.get(&key.address)?.object;
+        let several = key.kind != ResourceKind::TokioNotify || rung.get(&object).is_some_and(|places| *places > 1);
+        Some(object).filter(|_| several && is_ownerless(key) && !is_semaphore(&key.kind))
+    };
     for mut key in wanted {
         let Some(reach) = known.get(&key.address) else { continue };
-        if !is_semaphore(&key.kind) {
-            key.address = reach.object;
-        }
+        key.address = named(&key).unwrap_or(key.address);
         let at = resources.iter().position(|resource| resource.key.address == key.address).unwrap_or_else(|| {
             resources.push(Resource::new(key));
             resources.len() - 1
@@ -109,10 +126,7 @@ pub(super) fn note(
     for read in tasks.iter_mut() {
         waits_mut(&mut read.task.root, &mut |wait| {
             let key = &mut wait.resource;
-            if let Some(reach) = known.get(&key.address).filter(|_| is_ownerless(key) && !is_semaphore(&key.kind)) {
-                // What is rung in several places, as a barrier is, is one thing all the same.
-                key.address = reach.object;
-            }
+            key.address = named(key).unwrap_or(key.address);
         });
     }
 }
@@ -162,7 +176,7 @@ struct Everyone<'r> {
     tokio: &'r Tokio,
     world: &'r World<'r>,
     all: Vec<(PartyId, Owner<'r>)>,
-    /// The cells of all tasks, of those too that cannot be dropped.
+    /// The cells of all tasks, of those too that cannot be dropped, by address.
     cells: Vec<Range<u64>>,
     /// Where each semaphore counts its free permits.
     counters: FxHashMap<u64, u64>,
@@ -198,7 +212,8 @@ impl Everyone<'_> {
     /// Takes out what is pointed at by more than its owners; `seen` is what dropping everyone has shown.
     fn without_strays(&self, known: FxHashMap<u64, Reach>, seen: &Seen) -> FxHashMap<u64, Reach> {
         let suspect = |(address, reach): &(u64, Reach)| {
-            let futures = reach.who.iter().filter_map(|&index| self.future(index)).collect();
+            let mut futures: Vec<Range<u64>> = reach.who.iter().filter_map(|&index| self.future(index)).collect();
+            futures.sort_unstable_by_key(|future| future.start);
             match seen.counted(*address) {
                 // Into the last word an allocator points, which notes there how long the next piece is; nothing that can be
                 // waited for is so small.
@@ -210,18 +225,23 @@ impl Everyone<'_> {
         let suspects: Vec<Suspect> = known.iter().map(suspect).collect();
         let stacks: Vec<(usize, Range<u64>)> =
             (0..self.all.len()).filter_map(|index| Some((index, self.stack(index)?))).collect();
-        let strayed = strays::strayed(self.world, &suspects, |at, number| {
+        let place = |at: u64| match stacks.iter().find(|(_, stack)| stack.contains(&at)) {
+            Some((index, _)) => Place::Stack(*index),
+            None => match seen.keepers(at) {
+                Some((_, keepers)) => Place::Freed(keepers),
+                None if strays::contains(&self.cells, at) => Place::Cell,
+                None => Place::Elsewhere,
+            },
+        };
+        let strayed = strays::strayed(self.world, &suspects, place, |place, number| {
             let who = &known[number].1.who;
-            let told = |theirs: bool| if theirs { Whose::Theirs } else { Whose::Told };
-            if let Some((_, keepers)) = seen.keepers(at) {
-                told(keepers.is_subset(who))
-            } else if let Some((index, _)) = stacks.iter().find(|(_, stack)| stack.contains(&at)) {
-                told(who.contains(index))
-            } else if self.cells.iter().any(|cell| cell.contains(&at)) {
-                Whose::Untold
-            } else {
-                Whose::Unknown
-            }
+            let theirs = match place {
+                Place::Freed(keepers) => keepers.is_subset(who),
+                Place::Stack(index) => who.contains(index),
+                Place::Cell => return Whose::Untold,
+                Place::Elsewhere => return Whose::Unknown,
+            };
+            if theirs { Whose::Theirs } else { Whose::Told }
         });
         known.into_iter().zip(strayed).filter(|(_, strayed)| !strayed).map(|(known, _)| known).collect()
     }
@@ -298,6 +318,18 @@ impl Everyone<'_> {
         let memory = self.world.memory;
         memory.read(range.start, &mut then).is_ok() && memory.read_now(range.start, &mut now).is_ok() && then == now
     }
+}
+
+/// Whose memory there is at an address.
+enum Place<'s> {
+    /// It was freed, and these have kept it.
+    Freed(&'s BTreeSet<usize>),
+    /// The stack of this one.
+    Stack(usize),
+    /// A task that was not dropped.
+    Cell,
+    /// Anybody's.
+    Elsewhere,
 }
 
 /// What drops have shown.

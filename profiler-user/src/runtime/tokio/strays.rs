@@ -25,7 +25,7 @@ pub(super) struct Suspect {
     pub(super) thing: Range<u64>,
     /// It has no counts of its own.
     pub(super) uncounted: bool,
-    /// The futures of those that can reach it.
+    /// The futures of those that can reach it, by address; they do not overlap.
     pub(super) futures: Vec<Range<u64>>,
 }
 
@@ -46,7 +46,7 @@ impl Suspect {
     /// Whether `word`, in such memory, is a way to it that nobody has told of.
     fn strays(&self, word: u64, whose: Whose) -> bool {
         let direct = self.thing.contains(&word);
-        let borrowed = || self.futures.iter().any(|future| future.contains(&word));
+        let borrowed = || contains(&self.futures, word);
         match whose {
             Whose::Theirs => false,
             Whose::Told => direct && self.uncounted || borrowed(),
@@ -56,11 +56,44 @@ impl Suspect {
     }
 }
 
-/// Whether there is such a way to each of `suspects`; `whose` tells by a word's address and the suspect's number.
-pub(super) fn strayed(world: &World<'_>, suspects: &[Suspect], whose: impl Fn(u64, usize) -> Whose) -> Vec<bool> {
+/// Whether one of `ranges`, which stand in order and do not overlap, contains `address`.
+pub(super) fn contains(ranges: &[Range<u64>], address: u64) -> bool {
+    let next = ranges.partition_point(|range| range.start <= address);
+    ranges[..next].last().is_some_and(|range| range.contains(&address))
+}
+
+/// Ranges that are looked for, at most.
+const MOST: usize = 1 << 16;
+
+/// Everything that is looked for, in order, without overlaps; `None` where it is too much.
+fn wanted(suspects: &[Suspect]) -> Option<Vec<Range<u64>>> {
+    let all = || suspects.iter().flat_map(|suspect| suspect.futures.iter().chain([&suspect.thing]));
+    if all().take(MOST + 1).count() > MOST {
+        return None;
+    }
+    let mut ranges: Vec<Range<u64>> = all().cloned().collect();
+    ranges.sort_unstable_by_key(|range| range.start);
+    ranges.dedup_by(|next, known| {
+        let overlaps = next.start <= known.end;
+        if overlaps {
+            known.end = known.end.max(next.end);
+        }
+        overlaps
+    });
+    Some(ranges)
+}
+
+/// Whether there is such a way to each of `suspects`; `place` tells whose memory there is at an address, and `whose` what that
+/// is to a suspect, by its number. Where there is too much to look for there may be one to each.
+pub(super) fn strayed<P>(
+    world: &World<'_>,
+    suspects: &[Suspect],
+    place: impl Fn(u64) -> P,
+    whose: impl Fn(&P, usize) -> Whose,
+) -> Vec<bool> {
     let mut strayed = vec![false; suspects.len()];
-    let ranges = || suspects.iter().flat_map(|suspect| suspect.futures.iter().chain([&suspect.thing]));
-    let (Some(low), Some(high)) = (ranges().map(|range| range.start).min(), ranges().map(|range| range.end).max())
+    let Some(wanted) = wanted(suspects) else { return vec![true; suspects.len()] };
+    let (Some(low), Some(high)) = (wanted.first().map(|range| range.start), wanted.last().map(|range| range.end))
     else {
         return strayed;
     };
@@ -70,14 +103,18 @@ pub(super) fn strayed(world: &World<'_>, suspects: &[Suspect], whose: impl Fn(u6
             for (index, word) in bytes.as_chunks::<8>().0.iter().enumerate() {
                 let word = u64::from_le_bytes(*word);
                 let at = start + index as u64 * 8;
-                if !(low..high).contains(&word) || dead.iter().any(|stack| stack.contains(&at)) {
+                if !(low..high).contains(&word)
+                    || !contains(&wanted, word)
+                    || dead.iter().any(|stack| stack.contains(&at))
+                {
                     continue;
                 }
+                let place = place(at);
                 for (number, suspect) in suspects.iter().enumerate() {
                     // It strays at most as what is nobody's or untold does.
                     if !strayed[number]
                         && suspect.strays(word, Whose::Untold)
-                        && suspect.strays(word, whose(at, number))
+                        && suspect.strays(word, whose(&place, number))
                     {
                         strayed[number] = true;
                         // Whoever keeps what was read must have it too.
@@ -105,8 +142,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_is_looked_for_is_merged() {
+        let suspect = |thing| Suspect { thing, uncounted: false, futures: vec![0x100..0x200, 0x300..0x400] };
+        let ranges = wanted(&[suspect(0x800..0x840), suspect(0x180..0x240), suspect(0x800..0x840)]);
+        let ranges = ranges.expect("it is little");
+        assert_eq!(ranges, [0x100..0x240, 0x300..0x400, 0x800..0x840]);
+        for (address, inside) in [(0xff, false), (0x100, true), (0x23f, true), (0x240, false), (0x840, false)] {
+            assert_eq!(contains(&ranges, address), inside, "{address:#x}");
+        }
+        assert!(!contains(&[], 0x100));
+    }
+
+    #[test]
     fn a_handle_that_was_moved_on_is_told_from_a_borrow() {
-        let futures = vec![0x100..0x200];
+        let futures = vec![0x100..0x200, 0x400..0x500];
         let counted = Suspect { thing: 0x800..0x840, uncounted: false, futures: futures.clone() };
         let inside = Suspect { thing: 0x180..0x1c0, uncounted: true, futures };
         for suspect in [&counted, &inside] {
