@@ -1,9 +1,7 @@
 //! Which privileges gordian has, and what to type for those that are missing.
 
-use std::collections::BTreeSet;
-
 /// A capability that gordian can use, see capabilities(7).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Capability {
     /// To read processes of others.
     SysPtrace = 19,
@@ -35,8 +33,7 @@ impl Capability {
 
 /// Names of those that this process lacks.
 pub fn lacking(wanted: impl IntoIterator<Item = Capability>) -> Vec<&'static str> {
-    let lacking: BTreeSet<Capability> = wanted.into_iter().filter(|capability| !capability.is_held()).collect();
-    lacking.into_iter().map(Capability::name).collect()
+    wanted.into_iter().filter(|capability| !capability.is_held()).map(Capability::name).collect()
 }
 
 /// What to do about a refusal for want of `lacking`; half a sentence.

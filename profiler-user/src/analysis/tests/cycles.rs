@@ -189,7 +189,7 @@ fn a_token_that_somebody_may_cancel_is_an_escape() {
     let token = key(ResourceKind::TokioNotify, 0x30);
     for task in &mut snapshot.tasks {
         let mut cancelled = strand(wait(token.clone(), WaitMode::Notified), vec![]);
-        cancelled.frames = vec![frame("tokio_util::sync::cancellation_token::WaitForCancellationFuture::poll")];
+        cancelled.frames = vec![frame("tokio_util::sync::cancellation_token::WaitForCancellationFuture::poll")].into();
         let locks = Strand { holds: Vec::new(), ..task.root.clone() };
         task.root = fork(Fork::Any, task.root.holds.clone(), vec![cancelled, locks]);
     }
