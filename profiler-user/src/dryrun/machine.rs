@@ -201,15 +201,24 @@ impl<'m> Machine<'m> {
 
     /// Where the code has loaded the watched word from since this was asked last, if it has.
     pub fn looked_at(&self) -> Option<Looked> {
-        self.cpu.memory.noticed().take()
+        self.cpu.memory.looked_at()
+    }
+
+    /// The addresses that the code has loaded the watched word from, in order, each once.
+    pub fn looks(&self) -> Vec<u64> {
+        let mut places = self.cpu.memory.looks().borrow().clone();
+        places.sort_unstable();
+        places.dedup();
+        places
     }
 
     /// Reads what the machine sees. Unknown bytes are an error.
     pub fn read(&self, address: u64, buf: &mut [u8]) -> Result<(), Unknown> {
         // What a hook reads is no load of the code's.
-        let noticed = self.cpu.memory.noticed().get();
+        let looks = self.cpu.memory.looks();
+        let before = looks.borrow().len();
         let read = self.read_bytes(address, buf);
-        self.cpu.memory.noticed().set(noticed);
+        looks.borrow_mut().truncate(before);
         read
     }
 

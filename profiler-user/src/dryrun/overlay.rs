@@ -1,6 +1,9 @@
 //! The target's memory as the run has changed it: pages written to are copied, all others are read from the target.
 
-use std::{cell::Cell, ops::Range};
+use std::{
+    cell::{Cell, RefCell},
+    ops::Range,
+};
 
 use rustc_hash::FxHashMap;
 
@@ -43,7 +46,10 @@ pub(super) struct Overlay<'m> {
     most_pages: usize,
     /// Loads of this word are noticed, unless it is 0 or comes from there.
     watched: (u64, Range<u64>),
-    noticed: Cell<Option<Looked>>,
+    /// Where it was loaded from, each time.
+    looks: RefCell<Vec<u64>>,
+    /// As many of these have been told of.
+    told: Cell<usize>,
 }
 
 /// Where the watched word was loaded from.
@@ -84,7 +90,8 @@ impl<'m> Overlay<'m> {
             recent: [const { Cell::new((u64::MAX, CLEAN)) }; RECENT],
             most_pages: most_bytes / PAGE,
             watched: (0, 0..0),
-            noticed: Cell::new(None),
+            looks: RefCell::default(),
+            told: Cell::new(0),
         }
     }
 
@@ -96,12 +103,20 @@ impl<'m> Overlay<'m> {
     /// Notices loads of the word `value`, and of no other, from now on, except from `except`; of none if it is 0.
     pub(super) fn watch(&mut self, value: u64, except: Range<u64>) {
         self.watched = (value, except);
-        self.noticed.set(None);
+        self.looks.borrow_mut().clear();
+        self.told.set(0);
     }
 
-    /// Where it was loaded from, if it was; says so until it is told otherwise.
-    pub(super) fn noticed(&self) -> &Cell<Option<Looked>> {
-        &self.noticed
+    /// The addresses that it was loaded from, as often as it was.
+    pub(super) fn looks(&self) -> &RefCell<Vec<u64>> {
+        &self.looks
+    }
+
+    /// Where it was loaded from since this was last asked, if it was.
+    pub(super) fn looked_at(&self) -> Option<Looked> {
+        let looks = self.looks.borrow();
+        let fresh = looks.get(self.told.replace(looks.len())..).unwrap_or_default();
+        fresh.iter().copied().map(Looked::at).reduce(Looked::and)
     }
 
     /// Whether any byte of the page has been written.
@@ -146,8 +161,7 @@ impl<'m> Overlay<'m> {
             && let Some(word) = buf.chunks_exact(8).position(|word| word == value.to_le_bytes())
             && !except.contains(&address)
         {
-            let looked = Looked::at(address.wrapping_add(word as u64 * 8));
-            self.noticed.set(Some(self.noticed.get().map_or(looked, |known| known.and(looked))));
+            self.looks.borrow_mut().push(address.wrapping_add(word as u64 * 8));
         }
         Ok(poison)
     }
@@ -362,20 +376,21 @@ mod tests {
         overlay.load(0x2_0110, 8).unwrap();
         overlay.load(0x2_0008, 8).unwrap();
         overlay.load(0x2_0010, 4).unwrap();
-        assert_eq!(overlay.noticed().get(), None);
+        assert_eq!(overlay.looked_at(), None);
         overlay.read(0x2_0008, &mut [0; 16]).unwrap();
-        assert_eq!(overlay.noticed().get(), Some(Looked::At(0x2_0010)));
+        assert_eq!(overlay.looked_at(), Some(Looked::At(0x2_0010)));
+        assert_eq!(overlay.looked_at(), None, "it has been told of");
         overlay.store(0x2_0008, 8, Value::known(0x5555_1234_5678)).unwrap();
         overlay.load(0x2_0010, 8).unwrap();
-        assert_eq!(overlay.noticed().get(), Some(Looked::At(0x2_0010)));
         overlay.load(0x2_0008, 8).unwrap();
-        assert_eq!(overlay.noticed().take(), Some(Looked::Several));
+        assert_eq!(overlay.looked_at(), Some(Looked::Several));
         overlay.store(PRIVATE, 8, Value::known(0x5555_1234_5678)).unwrap();
         overlay.load(PRIVATE, 8).unwrap();
-        assert_eq!(overlay.noticed().get(), Some(Looked::Own));
+        assert_eq!(overlay.looked_at(), Some(Looked::Own));
         overlay.load(0x2_0008, 8).unwrap();
         overlay.load(PRIVATE, 8).unwrap();
-        assert_eq!(overlay.noticed().take(), Some(Looked::At(0x2_0008)));
+        assert_eq!(overlay.looked_at(), Some(Looked::At(0x2_0008)));
+        assert_eq!(*overlay.looks().borrow(), [0x2_0010, 0x2_0010, 0x2_0008, PRIVATE, 0x2_0008, PRIVATE]);
     }
 
     #[test]

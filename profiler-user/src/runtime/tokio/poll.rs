@@ -8,7 +8,7 @@ use super::{
     shape::{self, Watcher},
     state::{NOTIFIED, REFERENCE, RUNNING},
     vtables::TaskVtable,
-    waker::{WakerSearch, receiver, takes_context},
+    waker::{self, WakerSearch, receiver, takes_context},
 };
 use crate::{
     debuginfo::FrameRegisters,
@@ -78,6 +78,17 @@ pub(super) struct Polled {
     pub(super) deepest_call: Vec<Step>,
 }
 
+impl Polled {
+    /// Leaves out the functions that are polls by their name and have not looked at the waker, unless nothing else is left:
+    /// what they wait for, if anything, never comes.
+    fn leave_out_the_deaf(&mut self) {
+        let hears = |hit: &Hit| hit.leaf.is_some() || hit.looked;
+        if self.hits.iter().any(hears) {
+            self.hits.retain(hears);
+        }
+    }
+}
+
 /// Polls the task at `header` over a copy-on-write view. With `first_only` the run ends at the first leaf: what comes
 /// after it in a task that has been woken is future, not present. `observe` sees the machine at the first leaf.
 pub(super) fn run(
@@ -89,6 +100,7 @@ pub(super) fn run(
     first_only: bool,
     observe: &mut dyn FnMut(&Machine<'_>),
 ) -> Polled {
+    let mut wakers = 0;
     let mut poll = |known: Option<u64>| {
         let mut machine = machine_for(code, memory, header, fs_base);
         let task = Some(Polling { header: header.address, began: false });
@@ -98,6 +110,7 @@ pub(super) fn run(
         let outcome = machine.call(vtable.poll, &[header.address], &mut hooks);
         let began = hooks.task.as_ref().is_some_and(|task| task.began);
         let found = hooks.waker.found();
+        wakers = found.map_or(0, |functions| waker::kept(&machine.looks(), memory, functions, header.address));
         let mut polled = hooks.finish(&outcome);
         if vtable.by_shape && !began {
             polled.hits.clear();
@@ -106,7 +119,12 @@ pub(super) fn run(
         (polled, found)
     };
     let known = code.wakers_of.borrow().get(&vtable.poll).copied();
-    from_the_beginning(&mut poll, known, |found| code.learn_waker(memory, vtable.poll, found))
+    let mut polled = from_the_beginning(&mut poll, known, |found| code.learn_waker(memory, vtable.poll, found));
+    // What has not looked is woken by a waker that it has kept, or never. All that anyone keeps were looked at.
+    if polled.watched && header.state.wakers() == wakers {
+        polled.leave_out_the_deaf();
+    }
+    polled
 }
 
 /// Polls once, or, where the functions of the waker were not `known` and the first poll has found them, once more: who looked
@@ -147,9 +165,7 @@ pub(super) fn resume(
 ) -> (Polled, Vec<u64>) {
     let mut flags = Vec::new();
     let mut poll = |known: Option<u64>| {
-        let mut machine = locks::machine_at(&code.cache, memory, root_limits(), frames, fs_base);
-        // The system call that the thread is in returns nothing: no event, nobody woken.
-        machine.set_reg(Reg::Rax, Some(0));
+        let mut machine = machine_in(code, memory, frames, fs_base);
         for flag in set {
             machine.write(*flag, &[1]);
         }
@@ -164,6 +180,19 @@ pub(super) fn resume(
     };
     let polled = from_the_beginning(&mut poll, None, |_| ());
     (polled, flags)
+}
+
+/// A machine in which the innermost of `frames` goes on from its call.
+pub(super) fn machine_in<'m>(
+    code: &'m Code,
+    memory: &'m dyn Memory,
+    frames: &[FrameRegisters],
+    fs_base: u64,
+) -> Machine<'m> {
+    let mut machine = locks::machine_at(&code.cache, memory, root_limits(), frames, fs_base);
+    // The system call that the thread is in returns nothing: no event, nobody woken.
+    machine.set_reg(Reg::Rax, Some(0));
+    machine
 }
 
 /// Bounds of a run from within a thread's frames: a root may own a great many things, and there are few roots.
@@ -324,6 +353,7 @@ impl<'c> PollHooks<'c> {
         if let Some(last) = self.polled.hits.last_mut().filter(|last| again(last)) {
             // Two that are to be woken may look as one.
             last.copy = last.copy.filter(|known| copy == Some(*known));
+            last.looked = true;
             return;
         }
         let depth = m.frames().len() - 1;
@@ -478,5 +508,42 @@ impl Hooks for PollHooks<'_> {
         {
             hit.atomics.push(*access);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn polled(hits: &[(Option<Leaf>, bool)]) -> Polled {
+        let hit = |&(leaf, looked): &(Option<Leaf>, bool)| Hit {
+            path: Vec::new(),
+            leaf,
+            function: 0,
+            looked,
+            copy: None,
+            this: 0,
+            words: Vec::new(),
+            atomics: Vec::new(),
+        };
+        Polled {
+            hits: hits.iter().map(hit).collect(),
+            selects: Vec::new(),
+            joins: Vec::new(),
+            poll_functions: Vec::new(),
+            watched: true,
+            incomplete: None,
+            deepest_call: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_woken_is_left_out_beside_what_can() {
+        let mut beside = polled(&[(Some(Leaf::Io), false), (None, false), (None, true)]);
+        beside.leave_out_the_deaf();
+        assert_eq!(beside.hits.len(), 2);
+        let mut alone = polled(&[(None, false)]);
+        alone.leave_out_the_deaf();
+        assert_eq!(alone.hits.len(), 1);
     }
 }

@@ -6,7 +6,10 @@
 //! from its copy.
 
 use super::code::Code;
-use crate::dryrun::{Machine, Reg};
+use crate::{
+    dryrun::{Machine, Reg},
+    target::Memory,
+};
 
 /// Looks for the functions of the waker that a poll hands down.
 #[derive(Debug)]
@@ -48,6 +51,17 @@ impl WakerSearch {
             self.begin(m, code, found);
         }
     }
+}
+
+/// How many of `places`, from which a poll has loaded the word `functions`, are wakers that somebody keeps: they stand in
+/// the target's own memory, with the task beside them. Each has a reference to the task, counted in its state.
+pub(super) fn kept(places: &[u64], memory: &dyn Memory, functions: u64, header: u64) -> u64 {
+    let holds = |address: u64, word: u64| memory.read_u64(address).is_ok_and(|found| found == word);
+    let is_waker = |place: &&u64| {
+        holds(**place, functions)
+            && [place.wrapping_sub(8), place.wrapping_add(8)].into_iter().any(|beside| holds(beside, header))
+    };
+    places.iter().filter(is_waker).count() as u64
 }
 
 /// Words of the stack in which a task's waker is looked for: it is made just above the future's poll.
@@ -102,4 +116,34 @@ fn functions(m: &Machine<'_>, code: &Code, waker: u64, data: Option<u64>) -> Opt
 /// Whether four functions stand at `table`.
 fn is_table(m: &Machine<'_>, code: &Code, table: u64) -> bool {
     (0..4).all(|entry| m.read_u64(table.wrapping_add(entry * 8)).is_ok_and(|function| code.is_function(function)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::target::MemoryError;
+
+    const FUNCTIONS: u64 = 0x5555_0000_1000;
+    const HEADER: u64 = 0x7f00_0000_2000;
+
+    /// Words from 0x1000 on.
+    struct Words(&'static [u64]);
+
+    impl Memory for Words {
+        fn read(&self, address: u64, buf: &mut [u8]) -> Result<(), MemoryError> {
+            let word = address.checked_sub(0x1000).and_then(|offset| self.0.get(offset as usize / 8));
+            buf.copy_from_slice(&word.ok_or(MemoryError::Unmapped(address))?.to_le_bytes());
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_waker_is_kept_where_both_its_words_stand() {
+        let memory = Words(&[FUNCTIONS, HEADER, 7, HEADER, FUNCTIONS, 7, FUNCTIONS, 0x7f00_0000_9999]);
+        let kept = |places: &[u64]| kept(places, &memory, FUNCTIONS, HEADER);
+        assert_eq!(kept(&[0x1000, 0x1020]), 2);
+        assert_eq!(kept(&[0x1030]), 0, "another task's");
+        assert_eq!(kept(&[0x1010]), 0, "it was taken out");
+        assert_eq!(kept(&[0x0100_0000_1000_0000]), 0, "the machine's own stack");
+    }
 }
