@@ -1,11 +1,15 @@
-//! Waits that end something bigger by themselves: a timeout, a cancellation token, the connection's own socket.
+//! Waits that end something bigger by themselves: a timeout, a cancellation token, the connection's own socket, the end of
+//! those who wanted the result.
 //!
 //! An escape stands beside what it would end: a branch of the same select. It counts as one only where the other branch
 //! waits for something that somebody has: a lock, a reply, room, the end of a task. Beside an idle receive a timer is a
 //! heartbeat, and the tick of an interval is work wherever it stands: no escapes, and a task that has them is at work.
 
-use super::graph::{Graph, Need, Node, NodeId, Owner};
-use crate::model::{Escape, Fork, ResourceKind, WaitMode};
+use super::{
+    graph::{Graph, Need, Node, NodeId, Owner},
+    resources::Family,
+};
+use crate::model::{Escape, Fork, ResourceKind, Wait, WaitMode};
 
 /// A flag for every node that is an escape.
 pub(super) fn mark(graph: &Graph<'_>) -> Vec<bool> {
@@ -24,7 +28,8 @@ pub(super) fn mark(graph: &Graph<'_>) -> Vec<bool> {
     (0..graph.nodes.len()).map(|id| is_escape(id).unwrap_or(false)).collect()
 }
 
-/// Whether the node is of a sort that ends its siblings: a timer but no interval, a token, a socket.
+/// Whether the node is of a sort that ends its siblings: a timer but no interval, a token, a socket, the end of a channel's
+/// receivers.
 fn ends_others(node: &Node<'_>) -> bool {
     let Some(wait) = node.wait.filter(|_| node.children.is_empty()) else { return false };
     let in_frames = |found: fn(&str) -> bool| node.frames.iter().any(|frame| found(&frame.function));
@@ -33,8 +38,14 @@ fn ends_others(node: &Node<'_>) -> bool {
         (Need::Driver, _) => true,
         (Need::Nothing | Need::Reached(_), ResourceKind::TokioNotify) => in_frames(is_token),
         (Need::Nothing, ResourceKind::Other(name)) => is_token(name),
-        _ => false,
+        _ => node.need == Need::Nothing && is_closing(wait),
     }
+}
+
+/// Whether the wait is a sender's for the end of all receivers, by which it learns that it is no longer needed.
+fn is_closing(wait: &Wait) -> bool {
+    let resource = &wait.resource;
+    wait.mode == WaitMode::Notified && Family::of(&resource.kind) == Family::Channel && resource.address != 0
 }
 
 /// Whether a function or type is that of tokio-util's `CancellationToken` (sync/cancellation_token.rs, 0.7).
@@ -90,6 +101,7 @@ fn describe(graph: &Graph<'_>, id: NodeId) -> Escape {
             _ => format!("timeout{whose}"),
         },
         Some(ResourceKind::Io) => format!("the socket{whose}"),
+        Some(kind) if Family::of(kind) == Family::Channel => format!("the end of whoever receives from {kind}{whose}"),
         _ => format!("cancellation token{whose}"),
     };
     Escape { what, in_ms }

@@ -202,6 +202,19 @@ fn a_token_that_somebody_may_cancel_is_an_escape() {
 }
 
 #[test]
+fn a_result_that_nobody_wants_any_more_is_a_way_out() {
+    let cancelled = |id, wants, holds| {
+        let unwanted = wait(key(ResourceKind::TokioOneshot, 0x100 + id), WaitMode::Notified);
+        let work = strand(acquire(mutex(wants), 1), vec![]);
+        task(id, fork(Fork::Any, vec![guard(mutex(holds))], vec![work, strand(unwanted, vec![])]))
+    };
+    let found = only(&process(vec![cancelled(1, 0x10, 0x20), cancelled(2, 0x20, 0x10)], vec![]));
+    assert_eq!((found.kind, found.certainty), (FindingKind::Deadlock, Certainty::Proved));
+    let what: Vec<_> = found.breakable_by.iter().map(|escape| escape.what.as_str()).collect();
+    assert_eq!(what, [1, 2].map(|id| format!("the end of whoever receives from tokio::sync::oneshot of task {id}")));
+}
+
+#[test]
 fn heartbeats_are_no_escapes() {
     let actor = |id, inbox, peer| {
         task(

@@ -105,7 +105,9 @@ fn name_by_channel(read: &mut ReadTask, rooms: &FxHashMap<u64, u64>) {
             wait.mode = WaitMode::Send;
         } else if resource.kind == ResourceKind::TokioBroadcast && resource.address == 0 {
             resource.address = only_broadcast;
-        } else if matches!(resource.kind, ResourceKind::TokioWatch | ResourceKind::TokioBroadcast) {
+        } else if matches!(resource.kind, ResourceKind::TokioWatch | ResourceKind::TokioBroadcast)
+            || resource.kind == ResourceKind::TokioMpsc && wait.mode == WaitMode::Notified
+        {
             resource.address = around(resource.address).unwrap_or(0);
         }
     });

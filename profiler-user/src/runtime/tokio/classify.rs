@@ -15,6 +15,8 @@ pub(super) enum Leaf {
     Notified,
     /// A struct whose first and only word is an `Arc` of the channel.
     ChannelReceive(Channel),
+    /// The end of all receivers. A struct whose first word is an `Arc` of the channel.
+    ChannelClosed(Channel),
     /// A struct whose first word is the awaited task's header.
     Join,
     /// `Sleep`.
@@ -121,6 +123,7 @@ const ROLES: &[(&str, Role)] = &[
     // tokio/src/sync/oneshot.rs
     ("tokio::sync::oneshot::Receiver::poll", Role::Leaf(Leaf::ChannelReceive(Channel::Oneshot))),
     ("tokio::sync::oneshot::Receiver::drop", Role::Sink(Sink::Receiver(Channel::Oneshot))),
+    ("tokio::sync::oneshot::Sender::poll_closed", Role::Leaf(Leaf::ChannelClosed(Channel::Oneshot))),
     ("tokio::sync::oneshot::Sender::drop", Role::Sink(Sink::Sender(Channel::Oneshot))),
     ("tokio::sync::oneshot::State::set_complete", Role::Part(Sink::Sender(Channel::Oneshot))),
     ("tokio::sync::oneshot::State::set_closed", Role::Part(Sink::Receiver(Channel::Oneshot))),
@@ -162,6 +165,9 @@ const ROLES: &[(&str, Role)] = &[
     ("tokio::runtime::io::registration::Registration::deregister", Role::Sink(Sink::Deregister)),
     ("tokio::runtime::io::driver::Handle::deregister_source", Role::Sink(Sink::Deregister)),
     ("tokio::io::poll_evented::PollEvented::drop", Role::Sink(Sink::Deregister)),
+    // h2 0.3 and 0.4, src/proto/streams: its peer resets the stream, or the connection ends
+    ("h2::proto::streams::streams::StreamRef::poll_reset", Role::Leaf(Leaf::Io)),
+    ("h2::proto::streams::send::Send::poll_reset", Role::Leaf(Leaf::Io)),
     // tokio/src/task/yield_now.rs, tokio/src/runtime/context.rs
     ("tokio::runtime::context::defer", Role::Leaf(Leaf::Yield)),
     // tokio/src/runtime/task/waker.rs, tokio/src/runtime/park.rs

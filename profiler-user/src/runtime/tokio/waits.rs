@@ -54,6 +54,7 @@ pub(super) fn read(
             (ResourceKind::TokioBroadcast, tail(hit).unwrap_or(0), WaitMode::Receive, None)
         }
         Some(Leaf::ChannelReceive(channel)) => (channel.kind(), first, WaitMode::Receive, None),
+        Some(Leaf::ChannelClosed(channel)) => (channel.kind(), first, WaitMode::Notified, None),
         Some(Leaf::Join) => join(first, memory, vtables),
         Some(Leaf::JoinOutput) => join(hit.this, memory, vtables),
         Some(Leaf::Sleep) => {
