@@ -169,9 +169,18 @@ impl<'a> Graph<'a> {
         self.nodes.len() - self.threads.len() + thread
     }
 
+    /// Who stands for a node: for a thread that waits for the root of its `block_on` that root, since to whoever reads of
+    /// them the two are one.
+    pub(super) fn face(&self, node: NodeId) -> NodeId {
+        match (self.nodes[node].owner, self.nodes[node].need) {
+            (Owner::Thread(thread), Need::End(root)) if self.threads[thread].root == Some(root) => root,
+            _ => node,
+        }
+    }
+
     /// The party that a node belongs to.
     pub(super) fn party(&self, node: NodeId) -> PartyId {
-        match self.nodes[node].owner {
+        match self.nodes[self.face(node)].owner {
             Owner::Task(task) => self.now.tasks[task].party,
             Owner::Thread(thread) => PartyId::Thread { tid: self.now.threads[thread].tid },
         }

@@ -23,7 +23,7 @@ pub(super) fn thread(thread: &Thread) -> String {
 
 /// The owner of a node, in full.
 pub(super) fn full(graph: &Graph<'_>, node: NodeId) -> String {
-    match graph.nodes[node].owner {
+    match graph.nodes[graph.face(node)].owner {
         Owner::Task(index) => task(&graph.now.tasks[index]),
         Owner::Thread(index) => thread(&graph.now.threads[index]),
     }
@@ -31,7 +31,7 @@ pub(super) fn full(graph: &Graph<'_>, node: NodeId) -> String {
 
 /// The owner of a node that was named in full before.
 pub(super) fn short(graph: &Graph<'_>, node: NodeId) -> String {
-    match graph.nodes[node].owner {
+    match graph.nodes[graph.face(node)].owner {
         Owner::Task(index) => short_task(&graph.now.tasks[index]),
         Owner::Thread(index) => format!("thread {}", graph.now.threads[index].tid),
     }
@@ -39,7 +39,7 @@ pub(super) fn short(graph: &Graph<'_>, node: NodeId) -> String {
 
 /// The owner of a node as an end of an edge.
 pub(super) fn end(graph: &Graph<'_>, node: NodeId) -> EdgeEnd {
-    let name = match graph.nodes[node].owner {
+    let name = match graph.nodes[graph.face(node)].owner {
         Owner::Task(index) => graph.now.tasks[index].name.to_string(),
         Owner::Thread(index) => graph.now.threads[index].name.clone(),
     };

@@ -16,6 +16,6 @@ pub use party::PartyId;
 pub use resource::{Buffer, QueueEntry, Resource, ResourceKey, ResourceKind};
 pub use snapshot::{Coverage, Runtime, RuntimeKind, Snapshot, Target};
 pub use task::{
-    Fork, Frame, Hold, HoldHow, Labels, Origin, Since, SinceSource, Strand, Task, TaskState, Wait, WaitMode,
+    Fork, Frame, Hold, HoldHow, Labels, Origin, Since, SinceSource, Strand, Task, TaskState, Wait, WaitMode, is_library,
 };
 pub use thread::{Syscall, Thread, ThreadActivity, ThreadRole};

@@ -16,34 +16,38 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// Whether the function belongs to what every async program contains and nobody wrote for this one: the runtime, the
-    /// standard library, combinators, the C library.
+    /// See [`is_library`].
     pub fn is_library(&self) -> bool {
-        const CRATES: [&str; 13] = [
-            "alloc",
-            "core",
-            "futures",
-            "futures_channel",
-            "futures_core",
-            "futures_util",
-            "parking_lot",
-            "parking_lot_core",
-            "pin_project_lite",
-            "std",
-            "tokio",
-            "tokio_stream",
-            "tokio_util",
-        ];
-        // Go's own packages around what waits; a path there has a dot, and no `::`.
-        const PACKAGES: [&str; 6] = ["sync.", "internal/", "runtime.", "time.", "context.", "io."];
-        let name = &*self.function;
-        if let Some((first, _)) = name.split_once("::") {
-            // `<&tokio::…` is how a method of a trait begins.
-            return CRATES.contains(&first.trim_start_matches(['<', '&']));
-        }
-        // Without a path it is a function of C.
-        !name.contains('.') || PACKAGES.iter().any(|package| name.starts_with(package))
+        is_library(&self.function)
     }
+}
+
+/// Whether the function or type of this name belongs to what every async program contains and nobody wrote for this one:
+/// the runtime, the standard library, combinators, the C library.
+pub fn is_library(name: &str) -> bool {
+    const CRATES: [&str; 13] = [
+        "alloc",
+        "core",
+        "futures",
+        "futures_channel",
+        "futures_core",
+        "futures_util",
+        "parking_lot",
+        "parking_lot_core",
+        "pin_project_lite",
+        "std",
+        "tokio",
+        "tokio_stream",
+        "tokio_util",
+    ];
+    // Go's own packages around what waits; a path there has a dot, and no `::`.
+    const PACKAGES: [&str; 6] = ["sync.", "internal/", "runtime.", "time.", "context.", "io."];
+    if let Some((first, _)) = name.split_once("::") {
+        // `<&tokio::…` is how a method of a trait begins.
+        return CRATES.contains(&first.trim_start_matches(['<', '&']));
+    }
+    // Without a path it is a function of C.
+    !name.contains('.') || PACKAGES.iter().any(|package| name.starts_with(package))
 }
 
 /// What a task does now.

@@ -61,7 +61,9 @@ fn explain_alike(graph: &Graph<'_>, escapes: &[bool], causes: &[&Cause]) -> Find
         Shape::Orphan => FindingKind::Orphaned,
         Shape::Undriven => FindingKind::Undriven,
     };
-    let edges: Vec<Edge> = cause.links.iter().map(|&link| edge(graph, link)).collect();
+    // That a thread waits for its own root says nothing.
+    let says = |link: &&Link| link.to.is_none_or(|to| to == link.from || to != graph.face(link.from));
+    let edges: Vec<Edge> = cause.links.iter().filter(says).map(|&link| edge(graph, link)).collect();
     let all = causes.iter().flat_map(|cause| &cause.tasks);
     let mut tasks: Vec<PartyId> = all.map(|&task| graph.now.tasks[task].party).collect();
     tasks.sort_unstable();

@@ -3,19 +3,25 @@
 
 use std::path::Path;
 
-use super::{classify::Role, code::Code, heap::Header, policy::Policy, poll, vtables::TaskVtable};
+use super::{classify::Role, code::Code, heap::Header, policy::Policy, poll, roots::Root, vtables::TaskVtable};
 use crate::{
     dryrun::{Action, Hooks, Machine, Outcome, Reg, Transfer},
     target::Memory,
 };
 
-/// A task to ask, over a copy-on-write view.
+/// A task or root to ask, over a copy-on-write view.
 pub(super) struct Probe<'a> {
     pub(super) code: &'a Code,
     pub(super) memory: &'a dyn Memory,
-    pub(super) vtable: &'a TaskVtable,
-    pub(super) header: &'a Header,
-    pub(super) fs_base: u64,
+    pub(super) asked: Asked<'a>,
+}
+
+/// Who is asked.
+pub(super) enum Asked<'a> {
+    /// A task, on a thread with this thread pointer.
+    Task { vtable: &'a TaskVtable, header: &'a Header, fs_base: u64 },
+    /// What a thread waits for in `block_on`, if it can be asked.
+    Root(&'a Root<'a>),
 }
 
 impl Probe<'_> {
@@ -25,11 +31,9 @@ impl Probe<'_> {
     /// Source: locks never close theirs, and say so with `unreachable!` (tokio/src/sync/{mutex,rwlock}.rs, 1.28 to 1.54).
     /// The place that a panic names is in every build.
     pub(super) fn file_of_panic_when_closed(&self, count: (u64, u64)) -> Option<String> {
-        let mut machine = self.machine();
-        machine.write_u64(count.0, count.1 | 1);
-        let mut hooks = ProbeHooks::new(self.code, None);
+        let mut hooks = ProbeHooks::new(self.code);
         // How the run ends does not matter: the first panic stops it.
-        let _ = machine.call(self.vtable.poll, &[self.header.address], &mut hooks);
+        let _ = self.run(&mut hooks, |machine| machine.write_u64(count.0, count.1 | 1));
         hooks.panic_file
     }
 
@@ -38,13 +42,25 @@ impl Probe<'_> {
     /// Source: `join!` does, and looks at no output before all are done; `try_join!` looks at each at once, finds none that
     /// we have said to be there, and panics (tokio/src/macros/{join,try_join}.rs, 1.28 to 1.54).
     pub(super) fn waits_for_the_others(&self, site: u64) -> bool {
-        let mut hooks = ProbeHooks::new(self.code, Some(site));
-        let outcome = self.machine().call(self.vtable.poll, &[self.header.address], &mut hooks);
+        let mut hooks = ProbeHooks { done_at: Some(site), ..ProbeHooks::new(self.code) };
+        let outcome = self.run(&mut hooks, |_| ());
         hooks.panic_file.is_none() && hooks.done_at.is_none() && matches!(outcome, Outcome::Returned { .. })
     }
 
-    fn machine(&self) -> Machine<'_> {
-        poll::machine_for(self.code, self.memory, self.header, self.fs_base)
+    /// Polls in a machine that is prepared so.
+    fn run(&self, hooks: &mut ProbeHooks<'_>, prepare: impl FnOnce(&mut Machine<'_>)) -> Outcome {
+        match &self.asked {
+            Asked::Task { vtable, header, fs_base } => {
+                let mut machine = poll::machine_for(self.code, self.memory, header, *fs_base);
+                prepare(&mut machine);
+                machine.call(vtable.poll, &[header.address], hooks)
+            }
+            Asked::Root(root) => {
+                let mut machine = root.machine(self.code, self.memory);
+                prepare(&mut machine);
+                machine.resume(hooks)
+            }
+        }
     }
 }
 
@@ -57,8 +73,8 @@ struct ProbeHooks<'c> {
 }
 
 impl<'c> ProbeHooks<'c> {
-    fn new(code: &'c Code, done_at: Option<u64>) -> Self {
-        Self { policy: Policy::new(code), done_at, panic_file: None }
+    fn new(code: &'c Code) -> Self {
+        Self { policy: Policy::new(code), done_at: None, panic_file: None }
     }
 }
 

@@ -8,7 +8,7 @@
 //! whatever woke it; `CoreGuard::block_on` in tokio/src/runtime/scheduler/current_thread/mod.rs gets its scheduler back
 //! from the park function, and polls the root only when its `woken` flag was set.
 
-use std::{ops::Range, sync::Arc};
+use std::ops::Range;
 
 use super::{
     classify,
@@ -20,6 +20,7 @@ use crate::{
     debuginfo::{FrameRegisters, Module, RegisterUnwinder, name},
     dryrun::Machine,
     locks::Unwinding,
+    model::Frame,
     runtime::World,
     target::{Memory, ThreadFacts, thread_pointer},
 };
@@ -27,6 +28,8 @@ use crate::{
 /// The functions that poll a root and park in between.
 const PARKER: &str = "tokio::runtime::park::CachedParkThread::block_on";
 const SCHEDULER: &str = "tokio::runtime::scheduler::current_thread::CoreGuard::block_on";
+/// The functions in which the former parks, also where it was inlined itself; only it calls them.
+const PARK: &[&str] = &["tokio::runtime::park::CachedParkThread::park", "tokio::runtime::park::Inner::park"];
 
 /// How a root is polled again.
 enum Again {
@@ -40,8 +43,8 @@ enum Again {
 pub(super) struct Root<'w> {
     /// The thread.
     pub(super) facts: &'w ThreadFacts,
-    /// The function of the program that called `block_on`.
-    pub(super) caller: Option<Arc<str>>,
+    /// The function of the program that waits here, and what it has called to do so, `block_on` left out.
+    pub(super) callers: Vec<Frame>,
     /// Its frames, innermost first, from the kernel's door.
     frames: Vec<FrameRegisters>,
     /// Which of `frames` polls the root.
@@ -59,11 +62,13 @@ pub(super) fn find<'w>(world: &'w World<'_>, unwinder: &RegisterUnwinder) -> Vec
         .iter()
         .filter_map(|(facts, registers, stack)| {
             let registers = registers.as_ref()?;
-            let (at, again) = stack.iter().enumerate().rev().find_map(|(at, frame)| match &*frame.function {
+            let named = stack.iter().enumerate().rev().find_map(|(at, frame)| match &*frame.function {
                 PARKER => Some((at, Again::Parker)),
                 SCHEDULER => Some((at, Again::Scheduler)),
                 _ => None,
-            })?;
+            });
+            let is_named = named.is_some();
+            let (at, again) = named.or_else(|| Some((around_park(stack)?, Again::Parker)))?;
             // With a frame of the program inside the loop something is being polled: the root does not wait.
             if stack[at + 1..].iter().any(|frame| is_program(&frame.function)) {
                 return None;
@@ -72,15 +77,38 @@ pub(super) fn find<'w>(world: &'w World<'_>, unwinder: &RegisterUnwinder) -> Vec
             let fs_base = registers.fs_base.or_else(|| thread_pointer(world.memory, world.memory.mappings(), sp))?;
             let mut read = |address: u64| world.memory.read_u64(address).ok();
             let frames = unwinder.unwind(world.modules, registers.frame, &mut read);
-            let polls = |frame: &FrameRegisters| functions(world.modules, frame).iter().any(|name| is_loop(name));
-            let at = frames.iter().skip(1).position(polls)? + 1;
+            let calls = |frame: &FrameRegisters, found: &dyn Fn(&str) -> bool| {
+                functions(world.modules, frame).iter().any(|name| found(name))
+            };
+            let callers = callers(&stack[..=at]);
+            let at = if is_named {
+                frames.iter().skip(1).position(|frame| calls(frame, &is_loop))? + 1
+            } else {
+                frames.iter().rposition(|frame| calls(frame, &is_park)).filter(|park| park + 1 < frames.len())? + 1
+            };
             let outside = frames.iter().skip(at).position(|frame| !is_tokio(world.modules, frame));
             let end = outside.map_or(frames.len(), |outside| at + outside);
-            let outside = stack.iter().rev().skip_while(|frame| !is_loop(&frame.function));
-            let caller = outside.map(|frame| &frame.function).find(|function| is_program(function)).cloned();
-            Some(Root { facts, caller, frames, at, end, again, fs_base })
+            Some(Root { facts, callers, frames, at, end, again, fs_base })
         })
         .collect()
+}
+
+/// The frame of a stack, root first, that parks; `None` where none does.
+fn around_park(stack: &[Frame]) -> Option<usize> {
+    let park = stack.iter().position(|frame| is_park(&frame.function))?;
+    park.checked_sub(1)
+}
+
+fn is_park(function: &str) -> bool {
+    PARK.contains(&function)
+}
+
+/// The innermost function of the program in the part of a stack, root first, that lies around the loop of a `block_on`, and
+/// those between the two.
+fn callers(around: &[Frame]) -> Vec<Frame> {
+    let caller = around.iter().rposition(|frame| is_program(&frame.function) && !frame.is_library());
+    let called = caller.map_or(&[][..], |caller| &around[caller..]);
+    called.iter().filter(|frame| is_program(&frame.function)).cloned().collect()
 }
 
 /// Whether a frame belongs to the program, not to the machinery that parks a thread.
@@ -144,6 +172,16 @@ impl Root<'_> {
         }
     }
 
+    /// Whether going on from where its thread waits is enough to have it polled again.
+    pub(super) fn can_be_asked(&self) -> bool {
+        matches!(self.again, Again::Parker)
+    }
+
+    /// A machine that goes on from there.
+    pub(super) fn machine<'m>(&self, code: &'m Code, memory: &'m dyn Memory) -> Machine<'m> {
+        poll::machine_in(code, memory, &self.frames[self.at..=self.at], self.fs_base)
+    }
+
     /// What dropping it gives back; `None` where no landing pad says so (panic=abort).
     pub(super) fn drop(
         &self,
@@ -171,5 +209,32 @@ impl Root<'_> {
         let outermost = self.frames.get(self.owners().end).or(self.frames.last());
         let (start, end) = (self.sp().unwrap_or(0), outermost.and_then(FrameRegisters::sp).unwrap_or(0));
         start..end.max(start)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stack(functions: &[&str]) -> Vec<Frame> {
+        functions.iter().map(|name| Frame { function: (*name).into(), file: None, line: None }).collect()
+    }
+
+    #[test]
+    fn a_loop_that_was_inlined_is_around_what_parks() {
+        let parked = ["tokio::runtime::park::CachedParkThread::park", "tokio::runtime::park::Inner::park", "syscall"];
+        let inside = |caller| stack(&[&["std::rt::lang_start", "app::serve", caller], &parked[..]].concat());
+        let (named, inlined) = (inside("tokio::runtime::runtime::Runtime::block_on"), inside("app::main"));
+        assert_eq!((around_park(&named), around_park(&inlined)), (Some(2), Some(2)));
+        assert_eq!(callers(&named[..=2]), stack(&["app::serve"]));
+        assert_eq!(callers(&inlined[..=2]), stack(&["app::main"]));
+        assert_eq!(around_park(&stack(&["app::main", "syscall"])), None);
+    }
+
+    #[test]
+    fn what_the_program_has_called_to_wait_is_shown() {
+        let lock =
+            ["app::settle", "tokio::sync::mutex::Mutex::blocking_lock", "tokio::future::block_on::block_on", PARKER];
+        assert_eq!(callers(&stack(&lock)), stack(&lock[..2]));
     }
 }

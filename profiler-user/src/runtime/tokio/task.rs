@@ -12,7 +12,7 @@ use super::{
     holds::{Dropped, Dropping, Released},
     names,
     poll::{self, Hit, Polled},
-    probe::Probe,
+    probe::{Asked, Probe},
     read::{Tokio, UNNAMED},
     resources,
     roots::Root,
@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     debuginfo::name,
-    model::{Hold, PartyId, ResourceKind, Strand, Task, TaskState},
+    model::{Frame, Hold, PartyId, ResourceKind, Strand, Task, TaskState, is_library},
     runtime::World,
     target::{AddressSpace, Memory},
 };
@@ -131,14 +131,22 @@ impl Tokio {
     pub(super) fn read_root(&self, world: &World<'_>, root: &Root<'_>, fs_base: u64) -> ReadTask {
         let party = PartyId::BlockOn { tid: root.facts.tid };
         let mut polled = root.poll(&self.code, world.memory);
+        let probe = Probe { code: &self.code, memory: world.memory, asked: Asked::Root(root) };
+        let probe = root.can_be_asked().then_some(&probe);
         let dropped = root.drop(self.dropping(world, fs_base), world.modules, &self.unwinder);
         let dropped = dropped.unwrap_or_else(|| Dropped {
             incomplete: Some("what it holds: its thread's frame has no landing pad".into()),
             ..Dropped::default()
         });
-        let (mut strand, waits) = self.strands(world, &mut polled, None);
+        let (mut strand, waits) = self.strands(world, &mut polled, probe);
         strand.holds = self.holds(world, &dropped, &polled, &strand);
-        let name = names::of_destructor(world.modules, &dropped.functions).map(|(_, name)| name);
+        let own = names::of_destructor(world.modules, &dropped.functions).map(|(_, name)| name);
+        // A library's future says nothing of the program: whoever waits for it does.
+        let name = own.filter(|name| root.callers.is_empty() || !is_library(name));
+        let caller = root.callers.first().map(|caller| Arc::clone(&caller.function));
+        if strand.walk().flat_map(|strand| strand.frames.iter()).all(Frame::is_library) {
+            strand.frames = root.callers.iter().chain(strand.frames.iter()).cloned().collect();
+        }
         let unseen = unwatched(&polled);
         let awaits_known = polled.incomplete.is_none() && unseen.is_none();
         ReadTask {
@@ -146,7 +154,7 @@ impl Tokio {
                 party,
                 address: 0,
                 runtime: 0,
-                name: name.or_else(|| root.caller.clone()).unwrap_or_else(|| UNNAMED.into()),
+                name: name.or(caller).unwrap_or_else(|| UNNAMED.into()),
                 state: TaskState::Suspended,
                 status: None,
                 origin: None,
@@ -209,7 +217,7 @@ impl Tokio {
         Dropping { code, memory: world.memory, fs_base, deallocs, contended }
     }
 
-    /// Which lock an acquire belongs to; only what is known already where there is no task to ask.
+    /// Which lock an acquire belongs to; only what is known already where there is nobody to ask.
     fn lock(&self, probe: Option<&Probe<'_>>, hit: &Hit, semaphore: u64) -> Option<ResourceKind> {
         let site = hit.path.last()?.site;
         if let Some(known) = self.locks.borrow().get(&site) {
@@ -226,7 +234,8 @@ impl Tokio {
         if let Some(known) = self.joins.borrow().get(&site) {
             return *known;
         }
-        let Some(probe) = probe else { return false };
+        // The end of a root's poll looks like any other end of its run.
+        let Some(probe) = probe.filter(|probe| matches!(probe.asked, Asked::Task { .. })) else { return false };
         let is_join = probe.waits_for_the_others(site);
         self.joins.borrow_mut().insert(site, is_join);
         is_join
@@ -263,7 +272,7 @@ impl Tokio {
         } else {
             let scheduled = state == TaskState::Scheduled;
             let mut polled = self.dry_poll(world, header, vtable, fs_base, scheduled);
-            let probe = Probe { code: &self.code, memory, vtable, header, fs_base };
+            let probe = Probe { code: &self.code, memory, asked: Asked::Task { vtable, header, fs_base } };
             (root, waits) = self.strands(world, &mut polled, Some(&probe));
             dropped = self.dropping(world, fs_base).task(vtable, header, &waits.waiters);
             root.holds = self.holds(world, &dropped, &polled, &root);
