@@ -255,6 +255,11 @@ impl Runtime for Tokio {
         for (read, _) in &mut tasks {
             if let Some(tid) = polled_by.get(&read.task.party) {
                 read.task.thread = Some(*tid);
+                // A `LocalSet` never leaves its thread.
+                let runtime = &mut runtimes[read.task.runtime - snapshot.runtimes.len()];
+                if runtime.kind == RuntimeKind::TokioLocalSet && !runtime.workers.contains(tid) {
+                    runtime.workers.push(*tid);
+                }
                 if let Some(thread) = described.iter().find(|thread| thread.tid == *tid) {
                     threads::adopt_stack(&mut read.task, thread);
                 }
