@@ -49,6 +49,20 @@ impl Header {
     }
 }
 
+/// More tasks than any runtime has: above it the word is no count of those that refer to it.
+const REFERENCES_SANE: u64 = 1 << 40;
+
+/// Whether `runtime`, the word of a task's cell that says who schedules it, leads to a runtime or `LocalSet`. What was a task
+/// once, and is free memory that others write to, may look like one but for that.
+///
+/// Source: `Core::scheduler` in tokio/src/runtime/task/core.rs, 1.28 to 1.54, an `Arc` of the runtime's `Handle` or of the
+/// set's `Shared`; `ArcInner` in library/alloc/src/sync.rs begins with the count of its references.
+pub(super) fn is_scheduler(memory: &dyn Memory, runtime: u64) -> bool {
+    runtime != 0
+        && runtime.is_multiple_of(8)
+        && memory.read_u64(runtime).is_ok_and(|references| (1..REFERENCES_SANE).contains(&references))
+}
+
 /// Every header in the target's private memory, by address.
 pub(super) fn scan(memory: &AddressSpace, vtables: &FxHashMap<u64, TaskVtable>) -> Vec<Header> {
     let Some((low, high)) = vtables.keys().copied().min().zip(vtables.keys().copied().max()) else { return Vec::new() };
@@ -65,4 +79,32 @@ pub(super) fn scan(memory: &AddressSpace, vtables: &FxHashMap<u64, TaskVtable>) 
         });
     }
     candidates.into_iter().filter_map(|address| Header::read(memory, address, vtables)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::target::MemoryError;
+
+    /// Words from 0x1000 on.
+    struct Words(&'static [u64]);
+
+    impl Memory for Words {
+        fn read(&self, address: u64, buf: &mut [u8]) -> Result<(), MemoryError> {
+            let word = address.checked_sub(0x1000).and_then(|offset| self.0.get(offset as usize / 8));
+            buf.copy_from_slice(&word.ok_or(MemoryError::Unmapped(address))?.to_le_bytes());
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_freed_cell_has_no_runtime() {
+        let memory = Words(&[12, 0, 0x5641_b216_6100]);
+        assert!(is_scheduler(&memory, 0x1000));
+        assert!(!is_scheduler(&memory, 0x1), "no address");
+        assert!(!is_scheduler(&memory, 0), "nothing");
+        assert!(!is_scheduler(&memory, 0x1008), "nobody refers to it");
+        assert!(!is_scheduler(&memory, 0x1010), "a pointer is no count");
+        assert!(!is_scheduler(&memory, 0x9000), "nothing is there");
+    }
 }

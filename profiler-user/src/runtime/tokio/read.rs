@@ -70,7 +70,7 @@ pub struct Tokio {
     pub(super) deallocs: FxHashSet<u64>,
     pub(super) names: FxHashMap<u64, Arc<str>>,
     /// By address of the runtime instance.
-    kinds: FxHashMap<u64, RuntimeKind>,
+    pub(super) kinds: FxHashMap<u64, RuntimeKind>,
     version: Option<String>,
     pub(super) code: Code,
     pub(super) unwinder: Arc<RegisterUnwinder>,

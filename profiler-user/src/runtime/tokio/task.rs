@@ -8,7 +8,7 @@ use super::{
     classify::{self, Leaf},
     context,
     ends::Share,
-    heap::Header,
+    heap::{self, Header},
     holds::{Dropped, Dropping, Released},
     names,
     poll::{self, Hit, Polled},
@@ -247,6 +247,11 @@ impl Tokio {
         resources::holds(&self.code, world.modules, dropped, &awaited, strand, &self.vtables, world.memory)
     }
 
+    /// Whether a task's runtime is one, which is asked once for each.
+    fn is_scheduled(&self, memory: &dyn Memory, party: PartyId) -> bool {
+        matches!(party, PartyId::Task { runtime, .. } if self.kinds.contains_key(&runtime) || heap::is_scheduler(memory, runtime))
+    }
+
     pub(super) fn read_task(&mut self, world: &World<'_>, header: &Header, fs_base: u64) -> Option<ReadTask> {
         let memory = world.memory;
         let vtable = self.vtables.get(&header.vtable)?.clone();
@@ -258,7 +263,7 @@ impl Tokio {
             return None;
         }
         let vtable = &vtable;
-        let party = waits::party(header, vtable, memory)?;
+        let party = waits::party(header, vtable, memory).filter(|party| self.is_scheduled(memory, *party))?;
         let mut state = header.state.task_state();
         let mut waits = SemaphoreWaits::default();
         let mut root = Strand::unknown();
