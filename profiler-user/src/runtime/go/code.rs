@@ -95,6 +95,11 @@ impl Code {
         self.modules.iter().enumerate().find_map(|(index, module)| Some((index, module.code.find(pc)?)))
     }
 
+    /// Whether `pc` is in the function of that name.
+    pub(super) fn is_in(&self, pc: u64, name: &str) -> bool {
+        self.find(pc).is_some_and(|(module, function)| self.modules[module].code.name(function) == name)
+    }
+
     /// Name of the function at `pc`.
     pub(super) fn name(&mut self, pc: u64) -> Option<Arc<str>> {
         let (module, function) = self.find(pc)?;

@@ -185,7 +185,7 @@ impl<'a, 'm> Marking<'a, 'm> {
             let in_heap = |address| self.marks.as_ref().is_some_and(|marks| marks.number_at(address).is_some());
             for registers in threads {
                 let is_searched = |address| self.stack_at(address).is_some() || in_heap(address);
-                instant::roots(memory, registers, is_searched, &mut found);
+                instant::roots(memory, code, registers, is_searched, &mut found)?;
             }
         }
         self.reach(&found);

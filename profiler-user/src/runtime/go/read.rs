@@ -91,7 +91,7 @@ fn learn(module: &Module, memory: &dyn Memory, version: &str) -> Result<Known, S
     let layout = Layout::of(module, memory, version)?;
     let first = ModuleData::find(module, memory, &layout)?;
     let allgs = allgs::find(module, memory, &layout, &first).ok_or("its list of goroutines (allgs) was not found")?;
-    let allspans = spans::find(module, memory, &layout, &first);
+    let allspans = spans::by_symbol(module, &layout).or_else(|| spans::by_shape(memory, &layout, &first));
     let mut modules = vec![first];
     while let Some(next) = modules.last().map(|module| module.next).filter(|next| *next != 0) {
         if modules.len() >= MOST_MODULES {
@@ -321,6 +321,11 @@ impl Known {
 
     /// Who can never run again.
     fn dead(&mut self, world: &World<'_>, subjects: &Subjects) -> Result<reach::Dead, String> {
+        if self.allspans.is_none() {
+            // It was being added to when it was looked for.
+            let data = self.code.modules.first();
+            self.allspans = data.and_then(|data| spans::by_shape(world.memory, &self.layout, data));
+        }
         let allspans = self.allspans.ok_or("the list of the heap's spans was not found")?;
         let places = reach::Places { layout: &self.layout, allgs: self.allgs, allspans, reads: world.reads };
         reach::find(world.memory, &mut self.code, places, subjects)

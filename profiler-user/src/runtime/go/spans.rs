@@ -181,12 +181,14 @@ impl Spans {
     }
 }
 
-/// Address of the list of all spans, a slice: by symbol, or by its shape in the data without pointers.
-pub(super) fn find(module: &Module, memory: &dyn Memory, layout: &Layout, data: &ModuleData) -> Option<u64> {
-    let heap = module.symbols().find(|symbol| symbol.name == "runtime.mheap_");
-    if let Some(heap) = heap {
-        return heap.address.checked_add(layout.mheap_allspans);
-    }
+/// Address of the list of all spans, a slice: by symbol.
+pub(super) fn by_symbol(module: &Module, layout: &Layout) -> Option<u64> {
+    let heap = module.symbols().find(|symbol| symbol.name == "runtime.mheap_")?;
+    heap.address.checked_add(layout.mheap_allspans)
+}
+
+/// The same by its shape, in the data without pointers. While the program adds to the list it may not be found.
+pub(super) fn by_shape(memory: &dyn Memory, layout: &Layout, data: &ModuleData) -> Option<u64> {
     // The heap's own record may be among data of either sort; the longest list that fits is taken.
     let mut best = (0, None);
     for globals in [&data.globals[3], &data.globals[1]] {
