@@ -64,7 +64,7 @@ pub(super) fn find(graph: &Graph<'_>, escapes: &[bool]) -> Vec<Cause> {
     let may_lack = graph.may_lack();
     // Whoever moves under the assumptions that leave most standing moves under all.
     let most = Liveness::new(graph, Assumptions { lenient: may_lack, never: Some(escapes), broken: &broken });
-    if (0..graph.nodes.len()).all(|node| most.is_live(node) || escapes[node]) {
+    if !(0..graph.nodes.len()).any(|node| most.is_stuck(node)) {
         return Vec::new();
     }
     let mut causes: Vec<Cause> = Vec::new();
@@ -95,11 +95,10 @@ pub(super) fn find(graph: &Graph<'_>, escapes: &[bool]) -> Vec<Cause> {
 /// The causes that rest on nothing but themselves.
 fn layer(graph: &Graph<'_>, assumptions: Assumptions<'_>) -> Vec<Cause> {
     let liveness = Liveness::new(graph, assumptions);
-    let stands = |node: NodeId| !liveness.is_live(node) && assumptions.never.is_none_or(|never| !never[node]);
-    if !(0..graph.nodes.len()).any(stands) {
+    if !(0..graph.nodes.len()).any(|node| liveness.is_stuck(node)) {
         return Vec::new();
     }
-    let reasons = Reasons::new(graph, &liveness, assumptions.never);
+    let reasons = Reasons::new(graph, &liveness);
     let components = kosaraju_scc(&reasons.graph);
     let mut component_of = vec![0; reasons.graph.node_count()];
     for (number, component) in components.iter().enumerate() {

@@ -107,9 +107,9 @@ impl<'g, 'a> Liveness<'g, 'a> {
         this
     }
 
-    /// Whether the node can ever go on.
-    pub(super) fn is_live(&self, node: NodeId) -> bool {
-        self.live[node]
+    /// Whether the node can never go on, and not because it was assumed to stand still.
+    pub(super) fn is_stuck(&self, node: NodeId) -> bool {
+        !self.live[node] && !self.never(node)
     }
 
     /// Whether the node has what it needs and only nobody will run it.

@@ -48,9 +48,9 @@ pub(super) struct Reasons {
 }
 
 impl Reasons {
-    /// The reasons of every node that `liveness` leaves dead. Nodes flagged in `never` are escapes that were taken away:
-    /// they stand still by assumption and are nobody's reason.
-    pub(super) fn new(graph: &Graph<'_>, liveness: &Liveness<'_, '_>, never: Option<&[bool]>) -> Self {
+    /// The reasons of every node that `liveness` leaves dead. Escapes that it was told to take away stand still by assumption
+    /// and are nobody's reason.
+    pub(super) fn new(graph: &Graph<'_>, liveness: &Liveness<'_, '_>) -> Self {
         let mut places = vec![None; graph.nodes.len()];
         for resource in &graph.resources.all {
             for (place, slot) in resource.queue.iter().enumerate() {
@@ -59,10 +59,10 @@ impl Reasons {
                 }
             }
         }
-        let view = View { graph, liveness, never, places };
+        let view = View { graph, liveness, places };
         let mut this = Self { goes: vec![None; graph.nodes.len()], ..Self::default() };
         let mut pending: Vec<Point> =
-            (0..graph.nodes.len()).filter(|&node| view.is_stuck(node)).map(Point::Goes).collect();
+            (0..graph.nodes.len()).filter(|&node| liveness.is_stuck(node)).map(Point::Goes).collect();
         for &point in &pending {
             this.intern(point);
         }
@@ -113,17 +113,11 @@ impl Reasons {
 struct View<'v, 'g, 'a> {
     graph: &'v Graph<'a>,
     liveness: &'v Liveness<'g, 'a>,
-    never: Option<&'v [bool]>,
     /// Each node's place in the queue that it stands in.
     places: Vec<Option<usize>>,
 }
 
 impl View<'_, '_, '_> {
-    /// Dead, and not by assumption.
-    fn is_stuck(&self, node: NodeId) -> bool {
-        !self.liveness.is_live(node) && !self.never.is_some_and(|never| never[node])
-    }
-
     fn reasons_of(&self, point: Point, wants: &FxHashMap<ResourceId, u64>) -> Vec<Point> {
         let resources = &self.graph.resources.all;
         let gives = |holders: &[Holder<'_>]| self.unreleased(holders).map(|holder| Point::Gives(holder.node)).collect();
@@ -154,7 +148,7 @@ impl View<'_, '_, '_> {
             Point::Reached(resource) => {
                 let reachers = resources[resource].reachers.iter().flatten();
                 let nodes = reachers.flat_map(|&task| self.graph.tasks[task].clone());
-                nodes.filter(|&node| self.is_stuck(node)).map(Point::Goes).collect()
+                nodes.filter(|&node| self.liveness.is_stuck(node)).map(Point::Goes).collect()
             }
             Point::Worker(runtime) => {
                 self.graph.runtimes[runtime].drivers.iter().map(|&thread| Point::Goes(thread)).collect()
@@ -203,8 +197,11 @@ impl View<'_, '_, '_> {
             Need::End(target) => vec![Point::Goes(target)],
             Need::Driver => vec![Point::Driver],
             Need::Children => {
-                let mut stuck =
-                    node.children.iter().filter(|&&child| self.is_stuck(child)).map(|&child| Point::Goes(child));
+                let mut stuck = node
+                    .children
+                    .iter()
+                    .filter(|&&child| self.liveness.is_stuck(child))
+                    .map(|&child| Point::Goes(child));
                 match node.fork {
                     Fork::All => stuck.next().into_iter().collect(),
                     Fork::Any | Fork::Unknown => stuck.collect(),
@@ -217,10 +214,12 @@ impl View<'_, '_, '_> {
     fn reasons_to_keep(&self, id: NodeId) -> Vec<Point> {
         let node = &self.graph.nodes[id];
         let mut reasons = Vec::with_capacity(node.children.len() + 1);
-        if self.is_stuck(id) {
+        if self.liveness.is_stuck(id) {
             reasons.push(Point::Goes(id));
         }
-        reasons.extend(node.children.iter().filter(|&&child| self.is_stuck(child)).map(|&child| Point::Gives(child)));
+        reasons.extend(
+            node.children.iter().filter(|&&child| self.liveness.is_stuck(child)).map(|&child| Point::Gives(child)),
+        );
         match node.owner {
             Owner::Thread(thread) => reasons.extend(self.graph.threads[thread].root.map(Point::Gives)),
             Owner::Task(task) => {
