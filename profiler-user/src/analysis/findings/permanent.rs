@@ -103,11 +103,11 @@ fn explain_alike(graph: &Graph<'_>, escapes: &[bool], causes: &[&Cause]) -> Find
 
 /// What is to be said where a lock was not given back.
 fn abandoned(graph: &Graph<'_>, edges: &[Edge]) -> Option<String> {
-    let resources = &graph.now.resources;
-    let edge = edges.iter().find(|edge| {
-        edge.resource.kind.is_goroutine_lock()
-            && resources.iter().any(|resource| resource.abandoned && resource.key == edge.resource)
-    })?;
+    let is_abandoned = |key: &ResourceKey| {
+        let record = graph.resources.get(key).and_then(|id| graph.resources.all[id].record);
+        record.is_some_and(|record| record.abandoned && record.key == *key)
+    };
+    let edge = edges.iter().find(|edge| edge.resource.kind.is_goroutine_lock() && is_abandoned(&edge.resource))?;
     let ResourceKey { kind, address } = &edge.resource;
     Some(format!(
         "{kind} {address:#x} is abandoned: it is locked, and nobody is left who would unlock it; a function ended without \
