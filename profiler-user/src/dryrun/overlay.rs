@@ -68,6 +68,11 @@ impl Looked {
         if (PRIVATE..PRIVATE_END).contains(&address) { Self::Own } else { Self::At(address) }
     }
 
+    /// The only place in the target's memory, if there is one.
+    pub fn place(self) -> Option<u64> {
+        if let Self::At(place) = self { Some(place) } else { None }
+    }
+
     fn and(self, other: Self) -> Self {
         match (self, other) {
             (Self::Own, looked) | (looked, Self::Own) => looked,

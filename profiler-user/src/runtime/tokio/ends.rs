@@ -125,7 +125,7 @@ impl Ends {
                 self.raised.swap_remove(own);
             } else {
                 let before = self.lowered.last().map(|share| share.base);
-                let woke = if let Some(Looked::At(copy)) = looked { Some(copy) } else { None };
+                let woke = looked.and_then(Looked::place);
                 self.lowered.push(Share { base: access.address, path: path(m), before, woke });
             }
         }

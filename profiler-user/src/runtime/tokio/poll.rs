@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     debuginfo::FrameRegisters,
-    dryrun::{Action, Atomic, CallFrame, Hooks, Limits, Looked, Machine, Outcome, Reg, Transfer},
+    dryrun::{Action, Atomic, CallFrame, Hooks, Limits, Machine, Outcome, Reg, Transfer},
     locks,
     target::Memory,
 };
@@ -333,8 +333,7 @@ impl<'c> PollHooks<'c> {
     /// and is no leaf that a table knows is one all the same, also where no function of its own is left of it.
     fn notice(&mut self, m: &Machine<'_>) {
         if let Some(looked) = m.looked_at() {
-            let copy = if let Looked::At(copy) = looked { Some(copy) } else { None };
-            self.look(m, copy);
+            self.look(m, looked.place());
         }
     }
 
