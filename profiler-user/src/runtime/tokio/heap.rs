@@ -83,19 +83,7 @@ pub(super) fn scan(memory: &AddressSpace, vtables: &FxHashMap<u64, TaskVtable>) 
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::target::MemoryError;
-
-    /// Words from 0x1000 on.
-    struct Words(&'static [u64]);
-
-    impl Memory for Words {
-        fn read(&self, address: u64, buf: &mut [u8]) -> Result<(), MemoryError> {
-            let word = address.checked_sub(0x1000).and_then(|offset| self.0.get(offset as usize / 8));
-            buf.copy_from_slice(&word.ok_or(MemoryError::Unmapped(address))?.to_le_bytes());
-            Ok(())
-        }
-    }
+    use super::{super::testing::Words, *};
 
     #[test]
     fn a_freed_cell_has_no_runtime() {

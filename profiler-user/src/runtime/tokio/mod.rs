@@ -26,6 +26,8 @@ mod state;
 mod strands;
 mod strays;
 mod task;
+#[cfg(test)]
+mod testing;
 mod threads;
 mod version;
 mod vtables;

@@ -120,22 +120,10 @@ fn is_table(m: &Machine<'_>, code: &Code, table: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::target::MemoryError;
+    use super::{super::testing::Words, *};
 
     const FUNCTIONS: u64 = 0x5555_0000_1000;
     const HEADER: u64 = 0x7f00_0000_2000;
-
-    /// Words from 0x1000 on.
-    struct Words(&'static [u64]);
-
-    impl Memory for Words {
-        fn read(&self, address: u64, buf: &mut [u8]) -> Result<(), MemoryError> {
-            let word = address.checked_sub(0x1000).and_then(|offset| self.0.get(offset as usize / 8));
-            buf.copy_from_slice(&word.ok_or(MemoryError::Unmapped(address))?.to_le_bytes());
-            Ok(())
-        }
-    }
 
     #[test]
     fn a_waker_is_kept_where_both_its_words_stand() {
