@@ -98,7 +98,6 @@ impl Gathered {
 
 /// Watches until the plan is done; `news` is called with each finding when it is new, has become more certain, has ended or
 /// come back.
-///
 pub(super) async fn gather(
     mut views: Receiver<Arc<View>>,
     plan: Plan,

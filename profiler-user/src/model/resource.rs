@@ -77,6 +77,11 @@ impl ResourceKind {
         matches!(self, Self::TokioMutex | Self::TokioRwLock | Self::TokioSemaphore | Self::TokioBatchSemaphore)
     }
 
+    /// Whether it is a semaphore, also one around which the primitive could not be told.
+    pub fn is_semaphore(&self) -> bool {
+        matches!(self, Self::TokioSemaphore | Self::TokioBatchSemaphore)
+    }
+
     /// Whether those who wait for it are tasks that nobody can end from outside: goroutines.
     pub fn is_of_goroutines(&self) -> bool {
         matches!(

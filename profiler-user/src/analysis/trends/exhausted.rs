@@ -11,8 +11,8 @@ use rustc_hash::FxHashMap;
 use crate::{
     analysis::{identity, names},
     model::{
-        Certainty, Edge, EdgeEnd, Finding, FindingKind, HoldHow, PartyId, Resource, ResourceKey, ResourceKind,
-        Snapshot, Strand, Task, TaskState,
+        Certainty, Edge, EdgeEnd, Finding, FindingKind, HoldHow, PartyId, Resource, ResourceKey, Snapshot, Strand,
+        Task, TaskState,
     },
 };
 
@@ -39,7 +39,8 @@ impl Watch {
         let mut before = std::mem::take(&mut self.full);
         let holders = holders(now);
         let mut found = Vec::new();
-        for resource in now.resources.iter().filter(|resource| resource.queue_known && is_pool(&resource.key.kind)) {
+        for resource in now.resources.iter().filter(|resource| resource.queue_known && resource.key.kind.is_semaphore())
+        {
             let address = resource.key.address;
             let (Some(holders), Some(next)) =
                 (holders.get(&address), resource.queue.first().and_then(|entry| entry.party))
@@ -69,10 +70,6 @@ impl Watch {
     }
 }
 
-fn is_pool(kind: &ResourceKind) -> bool {
-    matches!(kind, ResourceKind::TokioSemaphore | ResourceKind::TokioBatchSemaphore)
-}
-
 /// A task with permits.
 struct Holder<'a> {
     task: &'a Task,
@@ -85,7 +82,9 @@ fn holders(now: &Snapshot) -> FxHashMap<u64, Vec<Holder<'_>>> {
     let mut holders: FxHashMap<u64, Vec<Holder<'_>>> = FxHashMap::default();
     for task in &now.tasks {
         for strand in task.root.walk() {
-            for hold in strand.holds.iter().filter(|hold| hold.how == HoldHow::Guard && is_pool(&hold.resource.kind)) {
+            for hold in
+                strand.holds.iter().filter(|hold| hold.how == HoldHow::Guard && hold.resource.kind.is_semaphore())
+            {
                 let holder = Holder { task, strand, amount: hold.amount, site: hold.site.as_ref() };
                 holders.entry(hold.resource.address).or_default().push(holder);
             }

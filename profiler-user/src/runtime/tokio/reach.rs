@@ -83,7 +83,7 @@ pub(super) fn note(
     wanted.sort_unstable();
     wanted.dedup();
     // Of a thousand clients each may wait for a thing of its own; pools are few.
-    wanted.sort_by_key(|key| !is_semaphore(&key.kind));
+    wanted.sort_by_key(|key| !key.kind.is_semaphore());
     wanted.truncate(MOST_THINGS);
     if wanted.is_empty() || tasks.len() > MOST {
         return;
@@ -103,7 +103,7 @@ pub(super) fn note(
     let known = everyone.who_reach(&addresses);
     // What is rung in several places, as a barrier is, is one thing all the same.
     let mut rung: BTreeMap<u64, usize> = BTreeMap::new();
-    for key in wanted.iter().filter(|key| !is_semaphore(&key.kind)) {
+    for key in wanted.iter().filter(|key| !key.kind.is_semaphore()) {
         if let Some(reach) = known.get(&key.address) {
             *rung.entry(reach.object).or_default() += 1;
         }
@@ -111,7 +111,7 @@ pub(super) fn note(
     let named = |key: &ResourceKey| {
         let object = known.get(&key.address)?.object;
         let several = key.kind != ResourceKind::TokioNotify || rung.get(&object).is_some_and(|places| *places > 1);
-        Some(object).filter(|_| several && is_ownerless(key) && !is_semaphore(&key.kind))
+        Some(object).filter(|_| several && is_ownerless(key) && !key.kind.is_semaphore())
     };
     for mut key in wanted {
         let Some(reach) = known.get(&key.address) else { continue };
@@ -131,10 +131,6 @@ pub(super) fn note(
     }
 }
 
-fn is_semaphore(kind: &ResourceKind) -> bool {
-    matches!(kind, ResourceKind::TokioSemaphore | ResourceKind::TokioBatchSemaphore)
-}
-
 /// Whether it has been read as it stands still.
 fn is_settled(read: &ReadTask) -> bool {
     matches!(read.task.state, TaskState::Suspended | TaskState::Scheduled) && !read.task.unstable
@@ -143,7 +139,7 @@ fn is_settled(read: &ReadTask) -> bool {
 /// Whether nothing records who can act on it: neither a holder nor a count of owners.
 fn is_ownerless(key: &ResourceKey) -> bool {
     use ResourceKind::{TokioBarrier, TokioNotify, TokioWatch};
-    key.address != 0 && (is_semaphore(&key.kind) || matches!(key.kind, TokioNotify | TokioBarrier | TokioWatch))
+    key.address != 0 && (key.kind.is_semaphore() || matches!(key.kind, TokioNotify | TokioBarrier | TokioWatch))
 }
 
 /// Everyone that can be dropped.
