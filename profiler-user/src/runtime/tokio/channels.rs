@@ -8,7 +8,7 @@
 //! Sources: tokio/src/sync/{mpsc/chan,oneshot,broadcast,watch}.rs, 1.28 to 1.54, whose ends each hold an `Arc` of the
 //! channel; `ArcInner` in library/alloc/src/sync.rs.
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
     code::Code,
@@ -124,10 +124,14 @@ fn name_by_sender(tasks: &mut [ReadTask]) {
     let is_sender = |hold: &&Hold| hold.how == HoldHow::Sender && hold.resource.kind == ResourceKind::TokioOneshot;
     let mut woken: FxHashMap<u64, u64> = FxHashMap::default();
     for read in tasks.iter() {
-        let holds = || read.task.root.all_holds().filter(is_sender).map(|hold| hold.resource.address);
-        let wakes = read.shares.iter().filter_map(|share| Some((share.woke?, share.base)));
+        let mut wakes = read.shares.iter().filter_map(|share| Some((share.woke?, share.base))).peekable();
+        if wakes.peek().is_none() {
+            continue;
+        }
+        let senders: FxHashSet<u64> =
+            read.task.root.all_holds().filter(is_sender).map(|hold| hold.resource.address).collect();
         woken.extend(wakes.filter(|(copy, base)| {
-            (COUNTS..CHANNEL_SPAN).contains(&copy.wrapping_sub(*base)) && holds().any(|channel| channel == *base)
+            (COUNTS..CHANNEL_SPAN).contains(&copy.wrapping_sub(*base)) && senders.contains(base)
         }));
     }
     for read in tasks {

@@ -9,7 +9,11 @@ use std::{
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::classify::{self, Leaf, Role, Sink};
+use super::{
+    classify::{self, Leaf, Role, Sink},
+    resources::Around,
+    strands,
+};
 use crate::{
     debuginfo::{Module, SymbolKind, name},
     dryrun::CodeCache,
@@ -35,6 +39,10 @@ pub(super) struct Code {
     functions: FxHashSet<u64>,
     externals: FxHashMap<u64, String>,
     sites: RefCell<FxHashMap<u64, Arc<[SiteFrame]>>>,
+    /// Strands that have been built from frames.
+    pub(super) strands: strands::Known,
+    /// What the calls of destructors were made in: see `resources::around`.
+    pub(super) drops: RefCell<FxHashMap<Box<[u64]>, Arc<Around>>>,
     /// Of a task's poll function, where the functions of the waker stand that it hands down.
     pub(super) wakers_of: RefCell<FxHashMap<u64, u64>>,
     /// `Semaphore::release(&self, permits)`, where it was not inlined away.
@@ -60,6 +68,8 @@ impl Code {
             functions: FxHashSet::default(),
             externals: FxHashMap::default(),
             sites: RefCell::default(),
+            strands: strands::Known::default(),
+            drops: RefCell::default(),
             wakers_of: RefCell::default(),
             release: None,
             unwinds: modules.first().is_some_and(locks::unwinds),

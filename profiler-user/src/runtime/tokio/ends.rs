@@ -2,6 +2,8 @@
 //!
 //! See [`super::channels`] for what is made of it.
 
+use rustc_hash::FxHashMap;
+
 use super::{
     classify::{Channel, Sink},
     holds::{Dropped, Given, path},
@@ -57,8 +59,8 @@ pub(super) struct Ends {
     senders: Vec<usize>,
     /// Counts that were lowered by one, with the calls that led there.
     lowered: Vec<Share>,
-    /// Counts that were raised by one and not lowered since: a reference that the drop makes for its own use.
-    raised: Vec<u64>,
+    /// Counts that were raised by one and not lowered since, each as often: a reference that the drop makes for its own use.
+    raised: FxHashMap<u64, u32>,
     /// Everything that was changed atomically.
     touched: Vec<u64>,
     /// Semaphores of channels whose receiver's drop has closed them.
@@ -119,10 +121,10 @@ impl Ends {
         let looked = m.looked_at();
         let (8, Some(old), Some(new)) = (access.size, access.old, access.new) else { return };
         if old.checked_add(1) == Some(new) {
-            self.raised.push(access.address);
+            *self.raised.entry(access.address).or_default() += 1;
         } else if new.checked_add(1) == Some(old) {
-            if let Some(own) = self.raised.iter().position(|raised| *raised == access.address) {
-                self.raised.swap_remove(own);
+            if let Some(own) = self.raised.get_mut(&access.address).filter(|own| **own > 0) {
+                *own -= 1;
             } else {
                 let before = self.lowered.last().map(|share| share.base);
                 let woke = looked.and_then(Looked::place);

@@ -60,6 +60,13 @@ pub(super) struct Hit {
     pub(super) atomics: Vec<Atomic>,
 }
 
+impl Hit {
+    /// What tells which of two was polled where in the code.
+    pub(super) fn order(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.path.iter().map(|step| (step.invocation, step.site))
+    }
+}
+
 /// What a dry poll has shown.
 #[derive(Debug)]
 pub(super) struct Polled {

@@ -35,13 +35,12 @@ pub(super) fn holds(
     memory: &dyn Memory,
 ) -> Vec<Hold> {
     let locks = dropped.locks.iter().map(|release| {
-        let (_, owner) = around(code, modules, &release.path);
-        let site = owner.map(|function| site(function, root));
+        let site = owner(code, modules, &release.path).map(|function| site(function, root));
         Hold { resource: release.lock.clone(), how: HoldHow::Guard, amount: 1, site }
     });
     let given = dropped.given.iter().filter_map(|given| {
-        let (functions, owner) = around(code, modules, &given.path);
-        let primitive = classify::primitive(&functions.iter().rev().map(|function| &**function));
+        let around = around(code, modules, &given.path);
+        let primitive = classify::primitive(&around.functions.iter().rev().map(|function| &**function));
         let (kind, how) = match given.sink {
             Sink::Release | Sink::AddPermits => {
                 let kind = primitive.map_or(ResourceKind::TokioBatchSemaphore, |(kind, _)| kind);
@@ -61,34 +60,54 @@ pub(super) fn holds(
             }
             Sink::AcquireDrop | Sink::Deregister => return None,
         };
-        let site = owner.map(|function| site(function, root));
+        let site = around.owner.clone().map(|function| site(function, root));
         Some(Hold { resource: key(kind, given.address), how, amount: given.amount, site })
     });
     given.chain(locks).collect()
 }
 
-/// The functions around a destructor's call, outermost first, and the innermost async function whose state it drops.
-fn around(code: &Code, modules: &[Module], path: &[u64]) -> (Vec<Arc<str>>, Option<Arc<str>>) {
-    let (mut functions, mut owner) = (Vec::new(), None);
+/// What a destructor's call was made in.
+pub(super) struct Around {
+    /// Functions, outermost first, each behind the type that it drops, if it drops one.
+    functions: Vec<Arc<str>>,
+    /// The innermost async function whose state is dropped.
+    owner: Option<Arc<str>>,
+}
+
+/// Paths of calls that are remembered; beyond, all are forgotten.
+const MOST_PATHS: usize = 1 << 14;
+
+/// What is around the last call of `path`, outermost first. The destructors of equal tasks take equal paths.
+fn around(code: &Code, modules: &[Module], path: &[u64]) -> Arc<Around> {
+    if let Some(known) = code.drops.borrow().get(path) {
+        return Arc::clone(known);
+    }
+    let mut around = Around { functions: Vec::new(), owner: None };
     for call in path {
         for frame in code.frames(modules, *call).iter() {
             if let Some(dropped) = names::dropped_type(&frame.raw) {
                 let dropped_name: Arc<str> = name::type_name(dropped).into();
                 if names::is_coroutine(dropped) && classify::shown(&dropped_name) {
-                    owner = Some(Arc::clone(&dropped_name));
+                    around.owner = Some(Arc::clone(&dropped_name));
                 }
                 // The guard's own type tells the primitive where its drop was inlined.
-                functions.push(dropped_name);
+                around.functions.push(dropped_name);
             }
-            functions.push(Arc::clone(&frame.frame.function));
+            around.functions.push(Arc::clone(&frame.frame.function));
         }
     }
-    (functions, owner)
+    let around = Arc::new(around);
+    let mut known = code.drops.borrow_mut();
+    if known.len() >= MOST_PATHS {
+        known.clear();
+    }
+    known.insert(path.into(), Arc::clone(&around));
+    around
 }
 
 /// The innermost async function whose state a destructor's call drops.
 pub(super) fn owner(code: &Code, modules: &[Module], path: &[u64]) -> Option<Arc<str>> {
-    around(code, modules, path).1
+    around(code, modules, path).owner.clone()
 }
 
 /// The function that owns a hold, with the await point that it stands at now.

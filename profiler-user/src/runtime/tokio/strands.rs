@@ -1,7 +1,9 @@
 //! From the leaves that a dry poll reached to a task's strands: shared calls are the parent, and where the paths part, a
 //! strand begins for each.
 
-use std::sync::Arc;
+use std::{cell::RefCell, sync::Arc};
+
+use rustc_hash::FxHashMap;
 
 use super::{
     classify::{self, Role},
@@ -27,33 +29,92 @@ impl PathFrame {
     }
 }
 
+/// Strands by the calls that led to their leaves, all that decides on them but the waits: tasks that stand alike share them.
+#[derive(Default)]
+pub(super) struct Known(RefCell<FxHashMap<Box<[u64]>, Arc<Shape>>>);
+
+/// Ways to stand that are remembered; beyond, all are forgotten.
+const MOST_KNOWN: usize = 1 << 14;
+
+/// How tasks stand whose polls took the same calls.
+struct Shape {
+    /// Of each hit, the functions around it.
+    functions: Vec<Vec<Arc<str>>>,
+    /// Its waits have the number of their hit for an address.
+    strand: Strand,
+}
+
 /// Builds the strands of a task. `wait` reads what a hit waits for, given the functions around it.
 pub(super) fn build(
     code: &Code,
     modules: &[Module],
     polled: &Polled,
-    mut wait: impl FnMut(&Hit, &[Arc<str>]) -> Option<Wait>,
+    mut wait: impl FnMut(&Hit, &[Arc<str>]) -> Wait,
 ) -> Strand {
-    let mut leaves: Vec<(Vec<PathFrame>, Option<Wait>)> = polled
-        .hits
-        .iter()
-        .map(|hit| {
-            let path = expand(code, modules, &hit.path);
-            let functions: Vec<Arc<str>> = path.iter().map(|frame| Arc::clone(&frame.site.frame.function)).collect();
-            let wait = wait(hit, &functions);
-            (path, wait)
-        })
-        .collect();
+    let key = key(polled);
+    let known = code.strands.0.borrow().get(&key).cloned();
+    let shape = known.unwrap_or_else(|| {
+        let shape = Arc::new(shape(code, modules, polled));
+        let mut known = code.strands.0.borrow_mut();
+        if known.len() >= MOST_KNOWN {
+            known.clear();
+        }
+        known.insert(key, Arc::clone(&shape));
+        shape
+    });
+    let waits: Vec<Wait> = polled.hits.iter().zip(&shape.functions).map(|(hit, around)| wait(hit, around)).collect();
+    let mut strand = shape.strand.clone();
+    if !waits.is_empty() {
+        fill(&mut strand, &waits);
+    }
+    strand
+}
+
+/// Puts the waits of the hits in the places that their numbers have.
+fn fill(strand: &mut Strand, waits: &[Wait]) {
+    if let Some(wait) = &mut strand.wait
+        && let Some(found) = waits.get(wait.resource.address as usize)
+    {
+        wait.clone_from(found);
+    }
+    strand.children.iter_mut().for_each(|child| fill(child, waits));
+}
+
+/// All of a poll that [`shape`] rests on.
+fn key(polled: &Polled) -> Box<[u64]> {
+    let Polled { hits, selects, joins, deepest_call, incomplete, .. } = polled;
+    let mut key = vec![u64::from(incomplete.is_some()), hits.len() as u64, selects.len() as u64];
+    let deepest = if hits.is_empty() { &deepest_call[..] } else { &[] };
+    for path in hits.iter().map(|hit| &hit.path[..]).chain([deepest]) {
+        key.push(path.len() as u64);
+        key.extend(path.iter().flat_map(|step| [step.invocation, step.site]));
+    }
+    key.extend(selects.iter().copied().chain(joins.iter().map(|(invocation, _)| *invocation)));
+    key.into()
+}
+
+fn shape(code: &Code, modules: &[Module], polled: &Polled) -> Shape {
+    let mut functions = Vec::new();
+    let mut leaves: Vec<(Vec<PathFrame>, Option<Wait>)> = Vec::new();
+    for (number, hit) in polled.hits.iter().enumerate() {
+        let path = expand(code, modules, &hit.path);
+        functions.push(names(&path));
+        let resource = ResourceKey { kind: ResourceKind::Timer, address: number as u64 };
+        leaves.push((path, Some(Wait { resource, mode: WaitMode::Unknown, position: None, target: None })));
+    }
     if leaves.is_empty() {
         // A poll that ran to its end and looked at no waker: what it registered with knows it already, or nobody does.
         let path = expand(code, modules, &polled.deepest_call);
-        let functions: Vec<Arc<str>> = path.iter().map(|frame| Arc::clone(&frame.site.frame.function)).collect();
-        let wait = polled.incomplete.is_none().then(|| other(innermost(&functions).unwrap_or(UNNAMED)));
+        let wait = polled.incomplete.is_none().then(|| other(innermost(&names(&path)).unwrap_or(UNNAMED)));
         leaves.push((path, wait));
     }
     let mut strand = tree(&leaves, 0, polled);
     trim(&mut strand);
-    strand
+    Shape { functions, strand }
+}
+
+fn names(path: &[PathFrame]) -> Vec<Arc<str>> {
+    path.iter().map(|frame| Arc::clone(&frame.site.frame.function)).collect()
 }
 
 /// A wait for something that no table knows.

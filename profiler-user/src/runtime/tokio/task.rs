@@ -181,10 +181,7 @@ impl Tokio {
     /// The strands that a dry poll has shown, and what its semaphore waits told on the way.
     fn strands(&self, world: &World<'_>, polled: &mut Polled, probe: Option<&Probe<'_>>) -> (Strand, SemaphoreWaits) {
         // Where the draw was inlined the order is chance; where in the code each is polled is not.
-        polled.hits.sort_by(|one, other| {
-            let order = |hit: &Hit| hit.path.iter().map(|step| (step.invocation, step.site)).collect::<Vec<_>>();
-            order(one).cmp(&order(other))
-        });
+        polled.hits.sort_by(|one, other| one.order().cmp(other.order()));
         polled.joins.retain(|(_, site)| self.is_join(probe, *site));
         let mut waits = SemaphoreWaits::default();
         let strand = strands::build(&self.code, world.modules, polled, |hit, functions| {
@@ -200,7 +197,7 @@ impl Tokio {
                 waits.waiters.extend(waits::waiter(hit, wait.resource.address));
                 waits.counters.extend(waits::counter(hit, wait.resource.address));
             }
-            Some(wait)
+            wait
         });
         (strand, waits)
     }
