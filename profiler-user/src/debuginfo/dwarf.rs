@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use addr2line::{LookupContinuation, LookupResult};
 use gimli::{AttributeValue, EndianSlice, LittleEndian, SectionId, Unit, UnitHeader, UnitOffset, UnitRef};
+use rustc_hash::FxHashMap;
 
 use super::elf::Elf;
 use super::split::{Source, SplitUnit};
-use super::types::Index;
+use super::types::{Impls, Index};
 use super::{Bytes, DebugInfoError, Quality};
 
 /// How gimli sees a section. The lifetime is a lie that this file keeps harmless: see [`Dwarf`].
@@ -24,6 +25,8 @@ pub(super) struct Dwarf {
     units: Vec<Slot>,
     split: Source,
     types: OnceLock<Index>,
+    /// By crate.
+    impls: Mutex<FxHashMap<String, Arc<Impls>>>,
     /// Its caches are not `Sync`.
     lines: Mutex<addr2line::Context<Slice>>,
     /// Dropped last.
@@ -93,7 +96,8 @@ impl Dwarf {
                 units.push(Slot { header, range, unit: OnceLock::new(), split: OnceLock::new() });
             }
         }
-        Ok(Self { sections, units, split, types: OnceLock::new(), lines, _bytes: bytes })
+        let (types, impls) = (OnceLock::new(), Mutex::default());
+        Ok(Self { sections, units, split, types, impls, lines, _bytes: bytes })
     }
 
     /// All units that can be read, in the file's order; of a split one, the part that is not its skeleton.
@@ -199,6 +203,13 @@ fn describes_types(unit: Home<'_>) -> bool {
     !c_like && has_structure(&unit)
 }
 
+/// The crate that a unit was compiled with, as rustc writes it into the unit's name: `src/main.rs/@/app.73ff9e4c-cgu.0`.
+fn crate_name(unit: &Home<'_>) -> Option<String> {
+    let name = unit.name?.to_string_lossy();
+    let (krate, _) = name.rsplit_once("/@/")?.1.split_once('.')?;
+    Some(krate.to_owned())
+}
+
 /// Whether the unit's abbreviations know structures: they list only what the unit uses.
 fn has_structure(unit: &UnitRef<'_, Slice>) -> bool {
     (1..).map_while(|code| unit.abbreviations.get(code)).any(|entry| entry.tag() == gimli::DW_TAG_structure_type)
@@ -241,10 +252,44 @@ impl Dwarf {
         })
     }
 
-    /// Puts the type in place of every `{impl#N}` of a name, as far as it is known.
-    pub(super) fn resolve_impls(&self, name: &str) -> String {
-        // Only now is it worth to read all units.
-        if name.contains("{impl#") { self.types().resolve_impls(name) } else { name.to_owned() }
+    /// Puts the type in place of every `{impl#N}` of a name, as far as it is known. Methods of an impl block are compiled in its
+    /// own crate or, if they are generic, in the one that uses them: in `user`, say.
+    pub(super) fn resolve_impls(&self, name: &str, user: Option<&str>) -> String {
+        let (mut resolved, mut rest) = (String::with_capacity(name.len()), name);
+        while let Some(at) = rest.find("{impl#") {
+            let Some(end) = rest[at..].find('}').map(|end| at + end + 1) else { break };
+            // The path that the impl stands in: back to where a path cannot go on.
+            let start =
+                rest[..at].rfind(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':')).map_or(0, |at| at + 1);
+            let path = &rest[start..end];
+            let own = path.split("::").next();
+            let of = own.into_iter().chain(user).find_map(|krate| self.impls(krate).get(path).map(str::to_owned));
+            match of {
+                Some(of) => {
+                    resolved.push_str(&rest[..start]);
+                    resolved.push_str(&of);
+                }
+                None => resolved.push_str(&rest[..end]),
+            }
+            rest = &rest[end..];
+        }
+        resolved + rest
+    }
+
+    /// The impl blocks that the units of a crate have methods of. Building this reads these units once.
+    fn impls(&self, krate: &str) -> Arc<Impls> {
+        let mut known = self.impls.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(impls) = known.get(krate) {
+            return Arc::clone(impls);
+        }
+        let impls = Arc::new(Impls::of(self.units().filter(|unit| crate_name(unit).as_deref() == Some(krate))));
+        known.insert(krate.to_owned(), Arc::clone(&impls));
+        impls
+    }
+
+    /// The crate that the unit of a DIE was compiled with.
+    pub(super) fn crate_of(&self, number: usize) -> Option<String> {
+        crate_name(&self.locate(number)?.0)
     }
 
     /// The unit of a DIE, and its offset there.

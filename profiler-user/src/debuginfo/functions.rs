@@ -42,7 +42,9 @@ pub(super) fn subprogram_at(dwarf: &Dwarf, address: u64, symbol: Option<&str>) -
     let name = dwarf.function_name(die)?;
     let linkage = dwarf.linkage_name(die);
     let function = name::function(linkage.as_deref().or(symbol).unwrap_or(&name));
-    let template_types = name::generics(&name).into_iter().map(|generic| dwarf.resolve_impls(generic)).collect();
+    let user = dwarf.crate_of(die);
+    let resolved = |generic| dwarf.resolve_impls(generic, user.as_deref());
+    let template_types = name::generics(&name).into_iter().map(resolved).collect();
     Some(Subprogram { function, name, template_types })
 }
 

@@ -1,10 +1,8 @@
-//! One pass over all units: which types there are, by name, and what the impl blocks are impls of.
+//! One pass over all units: which types there are, by name.
 
 use gimli::AttributeValue;
-use rustc_hash::FxHashMap;
 
 use super::super::dwarf::{Dwarf, Home, Slice};
-use super::super::name;
 
 /// No scope: the top of a unit.
 const TOP: u32 = u32::MAX;
@@ -15,8 +13,6 @@ const DEEPEST: usize = 256;
 struct Scope {
     parent: u32,
     name: Slice,
-    /// Whether it is an `{impl#N}`, or inside one.
-    in_impl: bool,
 }
 
 /// A named type, not merely declared.
@@ -38,15 +34,12 @@ pub(in super::super) struct Index {
     entries: Vec<Entry>,
     /// Places in `entries`, by `full`.
     by_full: Vec<u32>,
-    /// `app::bank::{impl#0}` to `app::bank::Account`, where linkage names tell. `None` where they contradict.
-    impls: FxHashMap<String, Option<String>>,
 }
 
 impl Index {
     /// Units that cannot be read are left out.
     pub(in super::super) fn build(dwarf: &Dwarf) -> Self {
-        let mut index =
-            Self { scopes: Vec::new(), entries: Vec::new(), by_full: Vec::new(), impls: FxHashMap::default() };
+        let mut index = Self { scopes: Vec::new(), entries: Vec::new(), by_full: Vec::new() };
         for unit in dwarf.units() {
             // What was read before an error stays true.
             let _ = index.unit(&unit);
@@ -80,32 +73,8 @@ impl Index {
         Some(self.full_name(&self.entries[place]))
     }
 
-    /// Puts the type in place of every `{impl#N}` in a name, as far as it is known.
-    pub(in super::super) fn resolve_impls(&self, name: &str) -> String {
-        let (mut resolved, mut rest) = (String::with_capacity(name.len()), name);
-        while let Some(at) = rest.find("{impl#") {
-            let Some(end) = rest[at..].find('}').map(|end| at + end + 1) else { break };
-            // The path that the impl stands in: back to where a path cannot go on.
-            let start =
-                rest[..at].rfind(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':')).map_or(0, |at| at + 1);
-            match self.impls.get(&rest[start..end]) {
-                Some(Some(of)) => {
-                    resolved.push_str(&rest[..start]);
-                    resolved.push_str(of);
-                }
-                _ => resolved.push_str(&rest[..end]),
-            }
-            rest = &rest[end..];
-        }
-        resolved + rest
-    }
-
     fn full_name(&self, entry: &Entry) -> String {
-        self.path(entry.scope, Some(&entry.name))
-    }
-
-    fn path(&self, mut scope: u32, last: Option<&Slice>) -> String {
-        let mut parts: Vec<_> = last.map(Slice::to_string_lossy).into_iter().collect();
+        let (mut scope, mut parts) = (entry.scope, vec![entry.name.to_string_lossy()]);
         while let Some(known) = self.scopes.get(scope as usize) {
             parts.push(known.name.to_string_lossy());
             scope = known.parent;
@@ -132,19 +101,16 @@ impl Index {
                     | gimli::DW_TAG_enumeration_type
                     | gimli::DW_TAG_base_type
             );
-            let in_impl = self.scopes.get(scope as usize).is_some_and(|scope| scope.in_impl);
-            let method = tag == gimli::DW_TAG_subprogram && in_impl;
-            if !is_type && !method && tag != gimli::DW_TAG_namespace {
+            if !is_type && tag != gimli::DW_TAG_namespace {
                 entries.skip_attributes(abbreviation.attributes())?;
                 around.push((scope, hash));
                 continue;
             }
-            let (mut name, mut linkage, mut declared) = (None, None, false);
+            let (mut name, mut declared) = (None, false);
             for attribute in abbreviation.attributes() {
                 let attribute = entries.read_attribute(*attribute)?;
                 match attribute.name() {
                     gimli::DW_AT_name => name = unit.attr_string(attribute.value()).ok(),
-                    gimli::DW_AT_linkage_name => linkage = unit.attr_string(attribute.value()).ok(),
                     gimli::DW_AT_declaration => declared = attribute.value() == AttributeValue::Flag(true),
                     _ => {}
                 }
@@ -153,44 +119,20 @@ impl Index {
                 around.push((scope, hash));
                 continue;
             };
-            if method {
-                if let Some(linkage) = linkage {
-                    self.learn_impl(scope, &name, &linkage.to_string_lossy());
-                }
-                around.push((scope, hash));
-                continue;
-            }
             let inside = hash.inside(name.slice());
             if is_type && !declared {
                 let without = hash.inside(bare_bytes(name.slice()));
                 self.entries.push(Entry { offset, full: inside.0, bare: without.0, scope, name });
             }
             if abbreviation.has_children() {
-                let in_impl = in_impl || name.starts_with(b"{impl#");
                 let new = u32::try_from(self.scopes.len()).unwrap_or(TOP);
-                self.scopes.push(Scope { parent: scope, name, in_impl });
+                self.scopes.push(Scope { parent: scope, name });
                 around.push((new, inside));
             } else {
                 around.push((scope, hash));
             }
         }
         Ok(())
-    }
-
-    /// A function `function` of a scope inside `{impl#N}` has the type in its linkage name.
-    fn learn_impl(&mut self, scope: u32, function: &Slice, linkage: &str) {
-        let mut path = self.path(scope, Some(function));
-        let Some(end) = path.rfind("{impl#").and_then(|at| Some(at + path[at..].find('}')? + 1)) else { return };
-        let contract = name::function(linkage);
-        // What follows the impl in the one name follows the type in the other.
-        let inner = name::function(path[end..].trim_start_matches("::"));
-        path.truncate(end);
-        let subject = contract.strip_suffix(&inner).and_then(|rest| rest.strip_suffix("::"));
-        let Some(subject) = subject.filter(|_| name::is_mangled(linkage)) else { return };
-        self.impls
-            .entry(path)
-            .and_modify(|known| *known = known.take().filter(|known| known == subject))
-            .or_insert_with(|| Some(subject.to_owned()));
     }
 }
 

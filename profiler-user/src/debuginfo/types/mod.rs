@@ -1,11 +1,13 @@
 //! Layouts of types, from DWARF, read when asked for.
 
+mod impls;
 mod index;
 mod layout;
 #[cfg(test)]
 mod tests;
 
 use super::dwarf::Dwarf;
+pub(super) use impls::Impls;
 pub(super) use index::Index;
 pub use layout::{Member, Shape, Variant, Variants};
 
@@ -56,7 +58,7 @@ impl<'m> Types<'m> {
     /// The name by which people know the type, see [`super::name::type_name`]. Says more than that function can of the
     /// bare name: the type of an `impl` block comes from the symbols of its methods.
     pub fn contract_name(&self, of: TypeId) -> Option<String> {
-        Some(super::name::type_name(&self.dwarf.resolve_impls(&self.name(of)?)))
+        Some(super::name::type_name(&self.dwarf.resolve_impls(&self.name(of)?, None)))
     }
 
     /// Size in bytes.

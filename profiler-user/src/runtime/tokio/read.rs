@@ -8,7 +8,8 @@ use super::{
     blocked::BlockedThreads,
     channels,
     code::Code,
-    context, heap,
+    context,
+    heap::{self, Header},
     holds::Dropped,
     kinds,
     moment::Moment,
@@ -69,6 +70,8 @@ pub struct Tokio {
     pub(super) vtables: FxHashMap<u64, TaskVtable>,
     pub(super) deallocs: FxHashSet<u64>,
     pub(super) names: FxHashMap<u64, Arc<str>>,
+    /// Vtables whose poll functions have been asked for the type's name.
+    asked: FxHashSet<u64>,
     /// By address of the runtime instance.
     pub(super) kinds: FxHashMap<u64, RuntimeKind>,
     version: Option<String>,
@@ -98,18 +101,13 @@ impl Tokio {
     /// Looks for tokio in `modules`; `None` where no task vtable is found.
     pub fn find(modules: &[Module], memory: &dyn Memory) -> Option<Self> {
         let mut vtables = FxHashMap::default();
-        let (mut names, mut version) = (FxHashMap::default(), None);
+        let mut version = None;
         for module in modules {
             let found = vtables::find(module, memory);
             if found.is_empty() {
                 continue;
             }
             version = version.or_else(|| super::version::of(module));
-            for (address, vtable) in &found {
-                if let Some(name) = names::of_poll(module, vtable.poll) {
-                    names.insert(*address, name);
-                }
-            }
             vtables.extend(found);
         }
         if vtables.is_empty() {
@@ -119,13 +117,12 @@ impl Tokio {
         for (address, vtable) in &vtables {
             poll_code.entry(vtable.poll).and_modify(|known| *known = None).or_insert(Some(*address));
         }
-        // A poll that several types share was made for one of them, and nothing says for which.
-        names.retain(|address, _| poll_code.get(&vtables[address].poll) == Some(&Some(*address)));
         let deallocs = vtables.values().map(|vtable| vtable.dealloc).collect();
         Some(Self {
             vtables,
             deallocs,
-            names,
+            names: FxHashMap::default(),
+            asked: FxHashSet::default(),
             kinds: FxHashMap::default(),
             version,
             code: Code::learn(modules, memory),
@@ -143,12 +140,33 @@ impl Tokio {
             moment: Moment::default(),
         })
     }
+
+    /// Names the types of tasks that are there. A program has many more, and asking each of their polls reads most of its debuginfo.
+    fn name_types(&mut self, modules: &[Module], headers: &[Header]) {
+        for header in headers {
+            if self.asked.insert(header.vtable)
+                && let Some(name) = self.named_by_poll(modules, header.vtable)
+            {
+                self.names.insert(header.vtable, name);
+            }
+        }
+    }
+
+    /// The type that a vtable was made for, by what its poll function says.
+    fn named_by_poll(&self, modules: &[Module], vtable: u64) -> Option<Arc<str>> {
+        let poll = self.vtables.get(&vtable)?.poll;
+        // A poll that several types share was made for one of them, and nothing says for which.
+        let alone = self.poll_code.get(&poll) == Some(&Some(vtable));
+        let module = modules.iter().find(|module| alone && module.contains(poll))?;
+        names::of_poll(module, poll)
+    }
 }
 
 impl Runtime for Tokio {
     fn read(&mut self, world: &World<'_>, snapshot: &mut Snapshot) {
         self.moment = Moment::default();
         let headers = heap::scan(world.memory, &self.vtables);
+        self.name_types(world.modules, &headers);
         let fs_base = any_thread_pointer(world);
         if self.vtables.values().any(|vtable| vtable.by_shape) {
             snapshot.missing.push(NAMELESS.into());
@@ -307,7 +325,7 @@ impl Runtime for Tokio {
             }
             let by_vtable = || {
                 let vtable = (*self.poll_code.get(&function)?)?;
-                self.names.get(&vtable).cloned()
+                self.names.get(&vtable).cloned().or_else(|| self.named_by_poll(modules, vtable))
             };
             let named = by_vtable().or_else(|| names::of_wrapper(module, *address));
             self.poll_names.borrow_mut().insert(function, named.clone());
