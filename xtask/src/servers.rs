@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::{
     programs::{Fixtures, build_fixtures, build_gordian, cargo, repository, succeed, target_directory},
-    soak::{Tally, check},
+    soak::{Looks, Tally, check},
 };
 use load::{Load, Protocol};
 use postgres::Postgres;
@@ -76,7 +76,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 
 fn looks(gordian: &Path, server: &Running, name: &str, checks: u32) -> Result<Tally> {
     let mut tally = Tally::default();
-    tally.look(gordian, server.pid(), name, checks)?;
+    tally.look(&Looks { gordian, checks, flags: &[] }, server.pid(), name)?;
     println!("{name}: {tally}");
     Ok(tally)
 }
@@ -101,7 +101,7 @@ fn build_bank() -> Result<PathBuf> {
 fn exhausted(gordian: &Path, service: &Running) -> Result<()> {
     // The pool fills within a request or two; `exhausted` wants to see that nobody gives back.
     for _ in 0..10 {
-        let document = check(gordian, service.pid())?;
+        let document = check(gordian, service.pid(), &[])?;
         let findings = document["findings"].as_array().context("a document has findings")?;
         let Some(finding) = findings.iter().find(|finding| finding["kind"] != "stalled") else { continue };
         println!("exhausted pool: {} ({}): {}", finding["kind"], finding["certainty"], finding["summary"]);

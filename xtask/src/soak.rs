@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-pub(crate) use tally::{Tally, check};
+pub(crate) use tally::{Looks, Tally, check};
 
 use crate::programs::{Fixture, Fixtures, build_fixtures, build_gordian};
 
@@ -30,7 +30,6 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    ensure!(arguments.checks > 0 && arguments.at_a_time > 0, "there is nothing to look at");
     let gordian = build_gordian()?;
     let mut runs = Vec::new();
     for profile in ["release", "debuginfo"] {
@@ -41,9 +40,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         );
     }
     ensure!(!runs.is_empty(), "no innocent program is called {}", arguments.only);
-    let tally = side_by_side(&gordian, &runs, arguments)?;
-    println!("{} innocent programs (each build counts): {tally}", runs.len());
-    tally.acquit()
+    let looks = Looks { gordian: &gordian, checks: arguments.checks, flags: &[] };
+    let mut all = Tally::default();
+    for tally in side_by_side(&looks, &runs, arguments.at_a_time)? {
+        all.add(tally);
+    }
+    println!("{} innocent programs (each build counts): {all}", runs.len());
+    all.acquit()
 }
 
 /// The innocent programs.
@@ -54,19 +57,21 @@ fn names(program: &Path) -> Result<Vec<String>> {
     Ok(programs.iter().filter_map(|program| program["name"].as_str()).map(str::to_owned).collect())
 }
 
-fn side_by_side(gordian: &Path, runs: &[(PathBuf, String)], arguments: &Arguments) -> Result<Tally> {
-    let queue = Mutex::new(runs.iter());
-    let (next, total) = (|| queue.lock().ok()?.next(), Mutex::new(Tally::default()));
+/// Looks at programs that take a name as their argument, so many of them at a time. What came of each, in their order.
+pub(crate) fn side_by_side(looks: &Looks<'_>, runs: &[(PathBuf, String)], at_a_time: usize) -> Result<Vec<Tally>> {
+    ensure!(looks.checks > 0 && at_a_time > 0, "there is nothing to look at");
+    let queue = Mutex::new(runs.iter().enumerate());
+    let (next, done) = (|| queue.lock().ok()?.next(), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
-        let lanes: Vec<_> = (0..arguments.at_a_time)
+        let lanes: Vec<_> = (0..at_a_time)
             .map(|_| {
                 scope.spawn(|| -> Result<()> {
-                    while let Some((program, name)) = next() {
+                    while let Some((place, (program, name))) = next() {
                         let fixture = Fixture::start_with(program, &[name])?;
                         let mut tally = Tally::default();
-                        tally.look(gordian, fixture.pid(), name, arguments.checks)?;
+                        tally.look(looks, fixture.pid(), name)?;
                         eprintln!("{name}: {tally}");
-                        total.lock().ok().context("a lane has panicked")?.add(tally);
+                        done.lock().ok().context("a lane has panicked")?.push((place, tally));
                     }
                     Ok(())
                 })
@@ -74,5 +79,7 @@ fn side_by_side(gordian: &Path, runs: &[(PathBuf, String)], arguments: &Argument
             .collect();
         lanes.into_iter().try_for_each(|lane| lane.join().ok().context("a lane has panicked")?)
     })?;
-    total.into_inner().ok().context("a lane has panicked")
+    let mut done = done.into_inner().ok().context("a lane has panicked")?;
+    done.sort_by_key(|(place, _)| *place);
+    Ok(done.into_iter().map(|(_, tally)| tally).collect())
 }

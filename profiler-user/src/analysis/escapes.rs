@@ -1,5 +1,5 @@
-//! Waits that end something bigger by themselves: a timeout, a cancellation token, the connection's own socket, the end of
-//! those who wanted the result.
+//! Waits that end something bigger by themselves: a timeout, a cancellation token, a context, the connection's own socket, the
+//! end of those who wanted the result.
 //!
 //! An escape stands beside what it would end: a branch of the same select. It counts as one only where the other branch
 //! waits for something that somebody has: a lock, a reply, room, the end of a task. Beside an idle receive a timer is a
@@ -28,14 +28,14 @@ pub(super) fn mark(graph: &Graph<'_>) -> Vec<bool> {
     (0..graph.nodes.len()).map(|id| is_escape(id).unwrap_or(false)).collect()
 }
 
-/// Whether the node is of a sort that ends its siblings: a timer but no interval, a token, a socket, the end of a channel's
-/// receivers.
+/// Whether the node is of a sort that ends its siblings: a timer but no interval, a token, a context, a socket, the end of a
+/// channel's receivers.
 fn ends_others(node: &Node<'_>) -> bool {
     let Some(wait) = node.wait.filter(|_| node.children.is_empty()) else { return false };
     let in_frames = |found: fn(&str) -> bool| node.frames.iter().any(|frame| found(&frame.function));
     match (node.need, &wait.resource.kind) {
         (Need::Driver, ResourceKind::Timer) => !in_frames(|name| name.contains("interval")),
-        (Need::Driver, _) => true,
+        (Need::Driver, _) | (Need::Nothing, ResourceKind::GoContext) => true,
         (Need::Nothing | Need::Reached(_), ResourceKind::TokioNotify) => in_frames(is_token),
         (Need::Nothing, ResourceKind::Other(name)) => is_token(name),
         _ => node.need == Need::Nothing && is_closing(wait),
@@ -101,6 +101,7 @@ fn describe(graph: &Graph<'_>, id: NodeId) -> Escape {
             _ => format!("timeout{whose}"),
         },
         Some(ResourceKind::Io) => format!("the socket{whose}"),
+        Some(ResourceKind::GoContext) => format!("the end of the context{whose}"),
         Some(kind) if Family::of(kind) == Family::Channel => format!("the end of whoever receives from {kind}{whose}"),
         _ => format!("cancellation token{whose}"),
     };

@@ -147,6 +147,13 @@ impl ResourceNode<'_> {
         if self.held().saturating_add(available) > total {
             return Accounting::Likely(format!("more of {} was found held or free than exists", self.name()));
         }
+        if self.key.kind == ResourceKind::GoSqlDb {
+            return Accounting::Likely(format!(
+                "everybody who can reach {} may let it have more connections, and a connection comes back when a context \
+                 ends on which it depends",
+                self.name()
+            ));
+        }
         Accounting::Closed
     }
 

@@ -67,6 +67,10 @@ pub enum ResourceKind {
     GoCond,
     /// A semaphore of the Go runtime where the primitive around it could not be told.
     GoSemaphore,
+    /// The connections of a Go `sql.DB`
+    GoSqlDb,
+    /// The end of a Go `context.Context`
+    GoContext,
     /// A leaf future that is not understood; the name of its type.
     Other(String),
 }
@@ -74,12 +78,12 @@ pub enum ResourceKind {
 impl ResourceKind {
     /// Whether permits move between holders and waiters: a mutex, a lock, a semaphore.
     pub fn is_permits(&self) -> bool {
-        matches!(self, Self::TokioMutex | Self::TokioRwLock | Self::TokioSemaphore | Self::TokioBatchSemaphore)
+        self.is_semaphore() || matches!(self, Self::TokioMutex | Self::TokioRwLock)
     }
 
     /// Whether it is a semaphore, also one around which the primitive could not be told.
     pub fn is_semaphore(&self) -> bool {
-        matches!(self, Self::TokioSemaphore | Self::TokioBatchSemaphore)
+        matches!(self, Self::TokioSemaphore | Self::TokioBatchSemaphore | Self::GoSqlDb)
     }
 
     /// Whether those who wait for it are tasks that nobody can end from outside: goroutines.
@@ -93,6 +97,8 @@ impl ResourceKind {
                 | Self::GoWaitGroup
                 | Self::GoCond
                 | Self::GoSemaphore
+                | Self::GoSqlDb
+                | Self::GoContext
         )
     }
 
@@ -148,6 +154,8 @@ impl fmt::Display for ResourceKind {
             Self::GoWaitGroup => "sync.WaitGroup",
             Self::GoCond => "sync.Cond",
             Self::GoSemaphore => "semaphore",
+            Self::GoSqlDb => "sql.DB",
+            Self::GoContext => "context.Context",
             Self::Other(name) => name,
         })
     }
@@ -199,7 +207,7 @@ pub struct Resource {
     pub queue_known: bool,
     /// The room of a channel, where read.
     pub buffer: Option<Buffer>,
-    /// It is taken, and whoever took it has left without giving it back, as far as the code tells.
+    /// All of it is taken, and whoever took it has left without giving it back, as far as the code or memory tells.
     pub abandoned: bool,
     /// Every task that can reach it, where that is known: whoever is not among them can never act on it.
     pub reachable_by: Option<Vec<PartyId>>,

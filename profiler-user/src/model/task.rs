@@ -41,7 +41,7 @@ pub fn is_library(name: &str) -> bool {
         "tokio_util",
     ];
     // Go's own packages around what waits; a path there has a dot, and no `::`.
-    const PACKAGES: [&str; 6] = ["sync.", "internal/", "runtime.", "time.", "context.", "io."];
+    const PACKAGES: [&str; 7] = ["sync.", "internal/", "runtime.", "time.", "context.", "io.", "database/sql."];
     if let Some((first, _)) = name.split_once("::") {
         // `<&tokio::…` is how a method of a trait begins.
         return CRATES.contains(&first.trim_start_matches(['<', '&']));

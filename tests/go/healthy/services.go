@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"io"
 	"math/rand"
@@ -40,6 +41,44 @@ func init() {
 		forever(12, func() {
 			if rows, err := db.Query("one"); err == nil {
 				rows.Close()
+			}
+		})
+	}
+	// In a global, with transactions that others end, and statements that everybody uses.
+	families["pool-in-a-global"] = func() {
+		database = memdb.Open(3, 200*time.Microsecond)
+		statement, err := database.Prepare("prepared")
+		if err != nil {
+			panic(err)
+		}
+		handed := make(chan *sql.Tx)
+		forever(6, func() {
+			if transaction, err := database.Begin(); err == nil {
+				if rows, err := transaction.Query("one"); err == nil {
+					rows.Close()
+				}
+				handed <- transaction
+			}
+		})
+		forever(2, func() { transaction := <-handed; pause(); _ = transaction.Commit() })
+		forever(4, func() {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			defer cancel()
+			if rows, err := database.QueryContext(ctx, "two"); err == nil {
+				rows.Close()
+			}
+		})
+		forever(2, func() { _, _ = statement.Exec() })
+	}
+	// Now and then all connections are with those who wait for one more, until their time is up.
+	families["pool-with-deadlines"] = func() {
+		database = memdb.Open(3, 200*time.Microsecond)
+		forever(9, func() {
+			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+			defer cancel()
+			if transaction, err := database.BeginTx(ctx, nil); err == nil {
+				_, _ = database.ExecContext(ctx, "beside it")
+				_ = transaction.Rollback()
 			}
 		})
 	}
@@ -161,3 +200,5 @@ func init() {
 		})
 	}
 }
+
+var database *sql.DB

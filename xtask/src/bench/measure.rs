@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -24,6 +24,8 @@ pub(crate) enum Attachment {
     Control,
     /// `gordian check --for`
     Check,
+    /// The same without kernel programs: all that it does is read the target's memory.
+    Reads,
     /// `gordian PID`, the live view, in a terminal of its own.
     Live,
     /// The same, counted from the moment that it is started.
@@ -37,6 +39,7 @@ impl Attachment {
         match self {
             Self::Control => "nothing (control)",
             Self::Check => "`gordian check`",
+            Self::Reads => "`gordian check --no-bpf`: reads alone",
             Self::Live => "live view",
             Self::LiveFromStart => "live view, with its start",
         }
@@ -64,6 +67,8 @@ pub(crate) struct Run {
     pub(crate) p999_us: f64,
     /// Run time of gordian's kernel programs for one request.
     pub(crate) kernel_ns_per_request: f64,
+    /// What gordian itself took of one processor, and how much of that in the kernel, where it reads the target's memory.
+    pub(crate) own: [f64; 2],
 }
 
 /// Two runs, one after the other.
@@ -86,7 +91,7 @@ impl Pair {
 /// What all runs share.
 pub(crate) struct Bench<'a> {
     pub(crate) gordian: &'a Path,
-    pub(crate) load: PathBuf,
+    pub(crate) load: &'a Path,
     pub(crate) service: &'a Fixture,
     pub(crate) length: Duration,
     pub(crate) rate: u32,
@@ -117,9 +122,13 @@ impl Bench<'_> {
             self.put_load(settles)?;
         }
         let programs_before = gordian.as_ref().map_or(0, Attached::kernel_ns);
+        let own_before = gordian.as_ref().map_or([0.0; 2], Attached::own_seconds);
         let before = cpu_ns(self.service.pid())?;
+        let begin = Instant::now();
         let load = self.put_load(self.length)?;
+        let took = begin.elapsed().as_secs_f64();
         let cpu = cpu_ns(self.service.pid())?.saturating_sub(before);
+        let own = gordian.as_ref().map_or([0.0; 2], Attached::own_seconds);
         let programs = gordian.as_ref().map_or(0, Attached::kernel_ns).saturating_sub(programs_before);
         if let Some(gordian) = &mut gordian {
             gordian.assert_running(attachment)?;
@@ -129,6 +138,7 @@ impl Bench<'_> {
             cpu_ns_per_request: cpu as f64 / requests,
             p999_us: load.p999_us,
             kernel_ns_per_request: programs as f64 / requests,
+            own: [0, 1].map(|which| (own[which] - own_before[which]) / took),
         })
     }
 
@@ -138,9 +148,12 @@ impl Bench<'_> {
         let seconds = (2 * (self.length + SETTLE)).as_secs_f64().ceil().to_string();
         let mut command = match attachment {
             Attachment::Control => return Ok(None),
-            Attachment::Check => {
+            Attachment::Check | Attachment::Reads => {
                 let mut command = Command::new(self.gordian);
                 command.args(["check", &pid, "--for", &seconds]);
+                if attachment == Attachment::Reads {
+                    command.arg("--no-bpf");
+                }
                 command
             }
             Attachment::Live | Attachment::LiveFromStart => {
@@ -157,7 +170,7 @@ impl Bench<'_> {
     }
 
     fn put_load(&self, length: Duration) -> Result<Load> {
-        let mut command = Command::new(&self.load);
+        let mut command = Command::new(self.load);
         let numbers = [
             self.service.port()?.to_string(),
             length.as_secs_f64().to_string(),
@@ -181,6 +194,12 @@ impl Attached {
     /// Run time of all kernel programs that this process or a child of it has loaded, by the kernel's own figures.
     fn kernel_ns(&self) -> u64 {
         family(self.child.id()).into_iter().map(programs_ns).sum()
+    }
+
+    /// Seconds of processor time that this process and its children have taken, and those in the kernel.
+    fn own_seconds(&self) -> [f64; 2] {
+        let each = family(self.child.id()).into_iter().filter_map(stat_seconds);
+        each.fold([0.0; 2], |sum, [user, kernel]| [sum[0] + user + kernel, sum[1] + kernel])
     }
 
     /// A gordian that has ended by itself was not attached to anything.
@@ -223,6 +242,16 @@ fn programs_ns(pid: u32) -> u64 {
         .filter_map(|entry| fs::read_to_string(entry.path()).ok())
         .filter_map(|info| info.lines().find_map(|line| line.strip_prefix("run_time_ns:")?.trim().parse::<u64>().ok()))
         .sum()
+}
+
+/// Seconds that a process has spent in its own code and in the kernel's.
+fn stat_seconds(pid: u32) -> Option<[f64; 2]> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // What comes first is the name, in which anything may stand.
+    let mut fields = text.rsplit_once(") ")?.1.split(' ').skip(11).map(str::parse::<f64>);
+    // SAFETY: sysconf(3) touches no memory of ours.
+    let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) } as f64;
+    Some([fields.next()?.ok()? / ticks, fields.next()?.ok()? / ticks])
 }
 
 /// CPU time of all threads of a process that live now.

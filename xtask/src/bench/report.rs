@@ -3,8 +3,8 @@
 use std::{fmt::Write, fs, process::Command};
 
 use super::{
-    Arguments, Series,
-    measure::Attachment,
+    Arguments, Runs, Series,
+    measure::{Attachment, Pair},
     stats::{Estimate, estimate, median},
 };
 
@@ -15,7 +15,7 @@ const HIGH_AT_MOST: f64 = 1.03;
 /// The whole page, in Markdown.
 pub(super) fn page(all: &[Series], first: &[(&str, Vec<f64>)], arguments: &Arguments) -> String {
     let mut page = String::from("# What gordian costs\n\n");
-    let Arguments { pairs, seconds, rate, connections, findings, .. } = arguments;
+    let Arguments { runs: Runs { pairs, seconds, rate, connections }, findings, .. } = arguments;
     let load = if *rate == 0 { "as fast as answers come".into() } else { format!("{rate} requests a second") };
     let _infallible = writeln!(
         page,
@@ -52,23 +52,20 @@ pub(super) fn page(all: &[Series], first: &[(&str, Vec<f64>)], arguments: &Argum
 }
 
 fn row(page: &mut String, series: &Series) {
-    let of = |value: fn(&super::Pair) -> f64| -> Vec<f64> { series.pairs.iter().map(value).collect() };
-    let cpu = estimate(&of(super::Pair::cpu_ratio));
-    let latency = estimate(&of(super::Pair::p999_ratio));
-    let mut kernel = of(|pair| pair.with.kernel_ns_per_request);
-    let kernel = median(&mut kernel).unwrap_or_default();
+    let kernel = median(&mut series.each(|pair| pair.with.kernel_ns_per_request)).unwrap_or_default();
+    let kernel = if series.attachment == Attachment::Control { "–".to_owned() } else { format!("{kernel:.0}") };
+    let [cpu, latency, verdict] = ratios(series);
+    let _infallible = writeln!(page, "| {} | {cpu} | {latency} | {kernel} | {verdict} |", series.attachment.name());
+}
+
+/// CPU time of a request and its slowest latency, with gordian attached and without, and whether the goal is met.
+pub(crate) fn ratios(series: &Series) -> [String; 3] {
+    let cpu = estimate(&series.each(Pair::cpu_ratio));
     let verdict = match (series.attachment, cpu) {
         (Attachment::Control, _) | (_, None) => "–",
         (_, Some(cpu)) => verdict(cpu),
     };
-    let kernel = if series.attachment == Attachment::Control { "–".to_owned() } else { format!("{kernel:.0}") };
-    let _infallible = writeln!(
-        page,
-        "| {} | {} | {} | {kernel} | {verdict} |",
-        series.attachment.name(),
-        shown(cpu),
-        shown(latency),
-    );
+    [shown(cpu), shown(estimate(&series.each(Pair::p999_ratio))), verdict.to_owned()]
 }
 
 fn shown(estimate: Option<Estimate>) -> String {
@@ -86,13 +83,13 @@ fn verdict(cpu: Estimate) -> &'static str {
     }
 }
 
-fn today() -> String {
+pub(crate) fn today() -> String {
     let output = Command::new("date").args(["-u", "+%Y-%m-%d"]).output();
     output.map_or_else(|_| "an unknown day".into(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 /// Processor, cores, kernel.
-fn machine() -> String {
+pub(crate) fn machine() -> String {
     let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ")).map(|(_, model)| model);
     let cores = cpus.lines().filter(|line| line.starts_with("processor")).count();

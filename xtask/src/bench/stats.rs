@@ -31,7 +31,7 @@ pub(super) fn estimate(values: &[f64]) -> Option<Estimate> {
 }
 
 /// The middle value, or the mean of the two middle ones.
-pub(super) fn median(values: &mut [f64]) -> Option<f64> {
+pub(crate) fn median(values: &mut [f64]) -> Option<f64> {
     values.sort_unstable_by(f64::total_cmp);
     let upper = *values.get(values.len() / 2)?;
     Some(if values.len() % 2 == 1 { upper } else { f64::midpoint(values[values.len() / 2 - 1], upper) })

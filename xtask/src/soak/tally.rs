@@ -7,6 +7,16 @@ use serde_json::Value;
 
 use super::bounds;
 
+/// How programs are looked at.
+pub(crate) struct Looks<'a> {
+    /// The gordian that looks.
+    pub(crate) gordian: &'a Path,
+    /// How often it looks at each.
+    pub(crate) checks: u32,
+    /// What `gordian check` is told besides.
+    pub(crate) flags: &'a [&'a str],
+}
+
 /// What came of looking at programs.
 #[derive(Default)]
 pub(crate) struct Tally {
@@ -26,10 +36,11 @@ pub(crate) struct Tally {
 
 impl Tally {
     /// Many checks of one program that goes on running; `name` is for the words.
-    pub(crate) fn look(&mut self, gordian: &Path, pid: u32, name: &str, checks: u32) -> Result<()> {
+    pub(crate) fn look(&mut self, looks: &Looks<'_>, pid: u32, name: &str) -> Result<()> {
         let start = Instant::now();
-        for _ in 0..checks {
-            let document = check(gordian, pid).with_context(|| format!("{name} was not looked at"))?;
+        for _ in 0..looks.checks {
+            let document =
+                check(looks.gordian, pid, looks.flags).with_context(|| format!("{name} was not looked at"))?;
             let findings = document["findings"].as_array().context("a document has findings")?;
             let wrong: Vec<&Value> = findings.iter().filter(|finding| finding["kind"] != "stalled").collect();
             self.checks += 1;
@@ -53,6 +64,13 @@ impl Tally {
         self.accusations.extend(other.accusations);
     }
 
+    /// Checks, those that could not read everything, false alarms, and what share of checks these may be in truth: columns of
+    /// a table.
+    pub(crate) fn columns(&self) -> String {
+        let most = bounds::binomial(self.alarms, self.checks) * 100.0;
+        format!("{} | {} | {} | {most:.2}%", self.checks, self.partial, self.alarms)
+    }
+
     /// An error where anybody was accused; says of what.
     pub(crate) fn acquit(&self) -> Result<()> {
         for accusation in &self.accusations {
@@ -64,9 +82,10 @@ impl Tally {
 }
 
 /// What `gordian check` says of a process.
-pub(crate) fn check(gordian: &Path, pid: u32) -> Result<Value> {
+pub(crate) fn check(gordian: &Path, pid: u32, flags: &[&str]) -> Result<Value> {
     let mut command = Command::new(gordian);
-    let output = command.arg("check").arg(pid.to_string()).args(["--json", "--fail-on", "all"]).output()?;
+    command.arg("check").arg(pid.to_string()).args(["--json", "--fail-on", "all"]).args(flags);
+    let output = command.output()?;
     serde_json::from_slice(&output.stdout).with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())
 }
 

@@ -183,6 +183,7 @@ fn waits_plainly(graph: &Graph<'_>, node: NodeId) -> String {
         Need::Permits(_, more) if wait.resource.kind == ResourceKind::TokioSemaphore => {
             format!("waits for {more} permits of {name}")
         }
+        Need::Permits(..) if wait.resource.kind == ResourceKind::GoSqlDb => format!("waits for a connection of {name}"),
         Need::Message(_) => format!("waits for a message on {name}"),
         Need::Room(_) => format!("waits for room in {name}"),
         Need::End(_) => format!("waits for the end of {name}"),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::build::*;
-use crate::model::{Certainty, FindingKind, Resource, ResourceKey, ResourceKind, Snapshot, Task, WaitMode};
+use crate::model::{Certainty, FindingKind, Fork, Resource, ResourceKey, ResourceKind, Snapshot, Task, WaitMode};
 
 fn go_mutex(address: u64) -> ResourceKey {
     key(ResourceKind::GoMutex, address)
@@ -41,6 +41,43 @@ fn behind_a_lock_without_owner_whose_holder_moves_nobody_is_stuck() {
     let mut snapshot = opposite(true);
     snapshot.tasks[1] = task(9, strand(timer(500), vec![guard(go_mutex(0x10))]));
     assert_eq!(findings(&snapshot), []);
+}
+
+/// Two goroutines that have a connection each of a pool of `connections`, and wait for one more; `until` is what they wait for
+/// besides.
+fn nested(connections: u64, until: Option<&ResourceKind>) -> Snapshot {
+    let pool = key(ResourceKind::GoSqlDb, 0x10);
+    let waits = |id| {
+        let one_more = acquire(pool.clone(), 1);
+        task(
+            id,
+            match until {
+                None => strand(one_more, vec![guard(pool.clone())]),
+                Some(kind) => {
+                    let other = wait(key(kind.clone(), 0x20), WaitMode::Notified);
+                    fork(Fork::Any, vec![guard(pool.clone())], vec![strand(one_more, vec![]), strand(other, vec![])])
+                }
+            },
+        )
+    };
+    process(vec![waits(7), waits(9)], vec![queued(pool.clone(), connections, &[(7, 1), (9, 1)])])
+}
+
+#[test]
+fn those_who_have_all_connections_and_wait_for_one_more_are_likely_stuck() {
+    let found = only(&nested(2, None));
+    assert_eq!((found.kind, found.certainty), (FindingKind::Deadlock, Certainty::Likely));
+    assert!(found.unknowns[0].contains("more connections") && found.breakable_by.is_empty(), "{found:#?}");
+    // Somebody who was not found has the third.
+    assert_eq!(findings(&nested(3, None)), []);
+}
+
+#[test]
+fn the_end_of_a_context_breaks_a_deadlock_and_that_of_a_channel_may_mean_anything() {
+    let found = only(&nested(2, Some(&ResourceKind::GoContext)));
+    assert_eq!((found.kind, found.breakable_by.len()), (FindingKind::Deadlock, 2), "{found:#?}");
+    assert!(found.breakable_by[0].what.starts_with("the end of the context"), "{found:#?}");
+    assert_eq!(findings(&nested(2, Some(&ResourceKind::GoChan))), []);
 }
 
 #[test]

@@ -51,6 +51,19 @@ fn a_pool_that_nobody_gives_back_to_is_exhausted() {
 }
 
 #[test]
+fn a_pool_that_nobody_could_give_back_to_is_exhausted_without_holders() {
+    let lost = |_| {
+        let mut snapshot = full(&[], 9);
+        snapshot.resources[0].abandoned = true;
+        snapshot
+    };
+    let looks = watch(12, lost);
+    assert!(looks[..20].iter().all(Vec::is_empty));
+    assert!(looks[20][0].summary.ends_with("all has been taken and nobody is left who could give it back"));
+    assert_eq!((looks[20][0].edges.len(), looks[20][0].effects), (1, 2));
+}
+
+#[test]
 fn a_pool_that_hands_over_or_whose_holders_are_hidden_is_not() {
     let busy = |second: f64| if second % 9.0 < 4.5 { full(&[1, 2], 9) } else { full(&[1, 9], 10) };
     assert!(watch(60, busy).iter().all(Vec::is_empty));

@@ -1,7 +1,7 @@
 //! `exhausted`: a semaphore of which several tasks have everything, and others queue, and nothing is handed over.
 //!
-//! Only permits whose holders were found count, since the finding is about them. A lock with one holder is no pool: who
-//! waits long for one is `stalled`. A full channel is none either: between two snapshots a fast consumer and its only producer
+//! Only permits whose holders were found count, since the finding is about them, and those that nobody has any more. A lock
+//! with one holder is no pool: who waits long for one is `stalled`. A full channel is none either: between two snapshots a fast consumer and its only producer
 //! look like ones that stand still.
 
 use std::time::{Duration, Instant};
@@ -11,8 +11,7 @@ use rustc_hash::FxHashMap;
 use crate::{
     analysis::{identity, names},
     model::{
-        Certainty, Edge, EdgeEnd, Finding, FindingKind, HoldHow, PartyId, Resource, ResourceKey, Snapshot, Strand,
-        Task, TaskState,
+        Certainty, Edge, EdgeEnd, Finding, FindingKind, HoldHow, PartyId, Resource, Snapshot, Strand, Task, TaskState,
     },
 };
 
@@ -42,18 +41,16 @@ impl Watch {
         for resource in now.resources.iter().filter(|resource| resource.queue_known && resource.key.kind.is_semaphore())
         {
             let address = resource.key.address;
-            let (Some(holders), Some(next)) =
-                (holders.get(&address), resource.queue.first().and_then(|entry| entry.party))
-            else {
-                continue;
-            };
+            let Some(next) = resource.queue.first().and_then(|entry| entry.party) else { continue };
+            let holders = holders.get(&address).map(Vec::as_slice).unwrap_or_default();
             let mut has: Vec<(PartyId, u64)> =
                 holders.iter().map(|holder| (holder.task.party, holder.amount)).collect();
             has.sort_unstable();
             let several = has.windows(2).any(|pair| pair[0].0 != pair[1].0);
             let at_rest =
                 holders.iter().all(|holder| holder.task.state == TaskState::Suspended && !holder.task.unstable);
-            if !several || !at_rest || resource.available.is_some_and(|available| available > 0) {
+            if !(several || resource.abandoned) || !at_rest || resource.available.is_some_and(|available| available > 0)
+            {
                 continue;
             }
             let since = match before.remove(&address) {
@@ -96,18 +93,22 @@ fn holders(now: &Snapshot) -> FxHashMap<u64, Vec<Holder<'_>>> {
 fn explain(now: &Snapshot, resource: &Resource, holders: &[Holder<'_>], next: PartyId, full_for: Duration) -> Finding {
     let pool = format!("{} {:#x}", resource.key.kind, resource.key.address);
     let permits: u64 = holders.iter().map(|holder| holder.amount).sum();
-    let first = &holders[0];
     let id = identity::id(FindingKind::Exhausted, [format!("{:#x}", resource.key.address)]);
     let waiters = match resource.queue.len() {
         1 => "1 task queues".to_owned(),
         count => format!("{count} tasks queue"),
     };
-    let summary = format!(
-        "{waiters} for {pool}, of which {} tasks, like {}, have had {permits} permits for {:.0} s without handing one over",
-        holders.len(),
-        names::task(first.task),
-        full_for.as_secs_f64(),
-    );
+    let seconds = full_for.as_secs_f64();
+    let summary = match holders.first() {
+        Some(first) => format!(
+            "{waiters} for {pool}, of which {} tasks, like {}, have had {permits} permits for {seconds:.0} s without handing one over",
+            holders.len(),
+            names::task(first.task),
+        ),
+        None => format!(
+            "{waiters} for {pool}, of which for {seconds:.0} s all has been taken and nobody is left who could give it back"
+        ),
+    };
     let doing = |holder: &Holder<'_>| {
         let wait = holder.strand.waits().chain(holder.task.root.waits()).next()?;
         let place =
@@ -116,20 +117,24 @@ fn explain(now: &Snapshot, resource: &Resource, holders: &[Holder<'_>], next: Pa
     };
     let waiting = now.tasks.iter().find(|task| task.party == next);
     let end = |party, name: &str| EdgeEnd { party, name: name.to_owned() };
-    let edge = |holder: &Holder<'_>| Edge {
+    let edge = |holder: Option<&Holder<'_>>| Edge {
         from: end(next, waiting.map_or("", |task| &task.name)),
-        to: Some(end(holder.task.party, &holder.task.name)),
-        resource: ResourceKey { kind: resource.key.kind.clone(), address: resource.key.address },
+        to: holder.map(|holder| end(holder.task.party, &holder.task.name)),
+        resource: resource.key.clone(),
         wait_site: waiting.and_then(|task| names::site(&task.root.frames)).cloned(),
-        hold_site: holder.site.cloned(),
+        hold_site: holder.and_then(|holder| holder.site).cloned(),
     };
+    let mut edges: Vec<Edge> = holders.iter().take(NAMED).map(|holder| edge(Some(holder))).collect();
+    if edges.is_empty() {
+        edges.push(edge(None));
+    }
     let mut tasks: Vec<PartyId> = holders.iter().map(|holder| holder.task.party).collect();
     tasks.sort_unstable();
     tasks.dedup();
     Finding {
-        cause: doing(first),
+        cause: holders.first().and_then(doing),
         tasks,
-        edges: holders.iter().take(NAMED).map(edge).collect(),
+        edges,
         effects: resource.queue.len() as u64,
         ..Finding::new(id, FindingKind::Exhausted, Certainty::Observed, summary)
     }

@@ -19,6 +19,9 @@ pub(super) fn remedy(finding: &Finding) -> String {
              this worker waits meanwhile."
         }
         FindingKind::Starved => "Find the task that does not yield, or give the runtime more workers.",
+        FindingKind::Exhausted if finding.edges.iter().all(|edge| edge.to.is_none()) => {
+            "Give back what was taken on every way out of the function that takes it."
+        }
         FindingKind::Exhausted => "Find what keeps the holders, or raise the limit.",
         FindingKind::Leak => "Find who spawns these tasks and what should end them.",
         FindingKind::Stalled => "Nothing yet: this can still end by itself.",
@@ -41,6 +44,8 @@ fn deadlock(edges: &[Edge]) -> &'static str {
          future first."
     } else if all(is_to_itself) && any(is_channel) {
         "Drop the task's own sender before it waits for the channel to end, or end the loop by a message."
+    } else if all(|edge| edge.resource.kind == ResourceKind::GoSqlDb) {
+        "Do not wait for a connection while having one: use the transaction or the rows' own connection, or close them first."
     } else if all(is_pool) {
         "Take all the permits that a task needs at once (acquire_many), or fewer than there are by one for each task that may \
          wait with some in hand."

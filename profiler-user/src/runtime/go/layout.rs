@@ -26,7 +26,7 @@ const MOST_REASONS: u64 = 256;
 const LONGEST_REASON: u64 = 64;
 
 /// Declares the fields: each is found under the first of its names that the version has. Names are paths of members from
-/// a structure of package runtime; a bare structure stands for its size.
+/// a structure of package runtime, or of another package whose path is given; a bare structure stands for its size.
 macro_rules! layout {
     (
         required { $($(#[$doc:meta])* $field:ident: $($name:literal)|+,)* }
@@ -143,6 +143,28 @@ layout! {
         g_coroarg: "g.coroarg",
         /// Mark bits at the end of a span, behind its heap bitmap: with the Green Tea collector.
         span_inline_marks: "spanInlineMarkBits",
+        sql_db_free: "database/sql.DB.freeConn",
+        sql_db_requests: "database/sql.DB.connRequests",
+        sql_db_open: "database/sql.DB.numOpen",
+        sql_db_most: "database/sql.DB.maxOpen",
+        sql_db_closed: "database/sql.DB.closed",
+        sql_db_dep: "database/sql.DB.dep",
+        sql_conn_size: "database/sql.driverConn",
+        sql_conn_db: "database/sql.driverConn.db",
+        sql_conn_created: "database/sql.driverConn.createdAt",
+        sql_conn_lock: "database/sql.driverConn.Mutex",
+        sql_conn_driver: "database/sql.driverConn.ci",
+        sql_conn_closed: "database/sql.driverConn.closed",
+        sql_conn_in_use: "database/sql.driverConn.inUse",
+        sql_rows_size: "database/sql.Rows",
+        sql_rows_conn: "database/sql.Rows.dc",
+        sql_rows_ended: "database/sql.Rows.closed",
+        sql_tx_size: "database/sql.Tx",
+        sql_tx_conn: "database/sql.Tx.dc",
+        sql_tx_ended: "database/sql.Tx.done.v",
+        sql_single_size: "database/sql.Conn",
+        sql_single_conn: "database/sql.Conn.dc",
+        sql_single_ended: "database/sql.Conn.done.v",
     }
 }
 
@@ -190,8 +212,14 @@ fn describe(module: &Module, memory: &dyn Memory) -> Option<String> {
     let types = module.types()?;
     let mut text = String::new();
     for name in NAMES {
-        let mut path = name.split('.');
-        let Some(ty) = path.next().and_then(|ty| types.find(&format!("runtime.{ty}"))) else { continue };
+        let (package, name_there) = match name.rsplit_once('/') {
+            Some((_, last)) => {
+                last.split_once('.').map_or(("", ""), |(_, rest)| (&name[..name.len() - rest.len()], rest))
+            }
+            None => ("runtime.", *name),
+        };
+        let mut path = name_there.split('.');
+        let Some(ty) = path.next().and_then(|ty| types.find(&format!("{package}{ty}"))) else { continue };
         let path: Vec<&str> = path.collect();
         let found =
             if path.is_empty() { types.size(ty) } else { types.member_path(ty, &path).map(|(_, offset)| offset) };

@@ -153,9 +153,14 @@ impl<'m> Marks<'m> {
         Some(self.sets.reached.get(self.number_at(address)?))
     }
 
-    /// Visits what can be reached from `roots` and has not been reached by the roots of all, each object once. Gives up
-    /// when `budget` runs out, or something cannot be read.
-    pub(super) fn walk_rest(&self, roots: &[u64], budget: &mut u64, mut visit: impl FnMut(usize)) -> Option<()> {
+    /// Visits what can be reached from `roots` and has not been reached by the roots of all, each object once; what `visit`
+    /// says no to leads no further. Gives up when `budget` runs out, or something cannot be read.
+    pub(super) fn walk_rest(
+        &self,
+        roots: &[u64],
+        budget: &mut u64,
+        mut visit: impl FnMut(Object, usize) -> bool,
+    ) -> Option<()> {
         let spans = &self.heap.spans;
         let mut seen = FxHashSet::default();
         let mut pending: Vec<Object> = Vec::new();
@@ -172,8 +177,9 @@ impl<'m> Marks<'m> {
         }
         while let Some(object) = pending.pop() {
             *budget = budget.checked_sub(1)?;
-            visit(spans.number(object));
-            self.heap.read(object, |pointer| reach(pointer, &mut pending, &mut seen)).ok()?;
+            if visit(object, spans.number(object)) {
+                self.heap.read(object, |pointer| reach(pointer, &mut pending, &mut seen)).ok()?;
+            }
         }
         Some(())
     }

@@ -23,6 +23,7 @@ mod mark;
 mod moduledata;
 mod pclntab;
 mod pointers;
+mod pools;
 mod queue;
 mod queued;
 mod reach;

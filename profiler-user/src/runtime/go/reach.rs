@@ -22,7 +22,7 @@ use super::{
     layout::Layout,
     mark::Marks,
     roots,
-    spans::{self, Spans},
+    spans::{self, Object, Spans},
     waits::Waiting,
 };
 use crate::{runtime::Reads, target::AddressSpace};
@@ -102,26 +102,33 @@ pub(super) fn find(
     if let Reads::Torn = places.reads {
         return Err("its heap was not kept; a core file has it, and so does `gordian capture --freeze`".into());
     }
-    // Of one moment there is only one to be read.
-    let passes = if let Reads::Still(_) = places.reads { 1 } else { PASSES };
     let mut marking = Marking::new(places.layout, subjects, candidates);
-    for _ in 0..passes {
-        // Afresh.
-        memory.refresh();
-        marking.begin(read_heap(memory, places)?);
-        marking.roots(memory, code, places)?;
-        marking.run()?;
-        if marking.candidates.is_empty() {
-            return Ok(Dead::default());
-        }
-    }
-    memory.refresh();
-    marking.moving(memory, code, places)?;
-    marking.run()?;
+    marking.read(memory, code, places)?;
     Ok(marking.who_reaches_what())
 }
 
-fn read_heap<'m>(memory: &'m AddressSpace, places: Places<'_>) -> Result<Heap<'m>, String> {
+/// For each of some objects which goroutines can reach it, by their places among the subjects: `None` where anything can
+/// that is no goroutine which stood still. What lies in `closed` leads nowhere, nor does to them what `leads` says no to.
+pub(super) fn owners(
+    memory: &AddressSpace,
+    code: &mut Code,
+    places: Places<'_>,
+    subjects: &Subjects,
+    (closed, objects): (&[u64], &[u64]),
+    leads: impl Fn(&Heap<'_>, Object) -> bool,
+) -> Result<Vec<Option<Vec<usize>>>, String> {
+    let still = |index: &usize| {
+        let subject = &subjects.all[*index];
+        subject.stood && subject.followed && subject.goroutine.status.is_parked()
+    };
+    let candidates = (0..subjects.all.len()).filter(still).collect();
+    let mut marking =
+        Marking { closed: closed.to_vec(), asleep: true, ..Marking::new(places.layout, subjects, candidates) };
+    marking.read(memory, code, places)?;
+    marking.who_alone_reaches(objects, leads)
+}
+
+pub(super) fn read_heap<'m>(memory: &'m AddressSpace, places: Places<'_>) -> Result<Heap<'m>, String> {
     let spans = spans::read(memory, places.layout, places.allspans).ok_or("the heap's spans cannot be read")?;
     let with_pointers = spans.iter().filter(|span| !span.no_pointers);
     if with_pointers.map(|span| span.range.end - span.range.start).sum::<u64>() > LARGEST_HEAP {
@@ -141,6 +148,10 @@ struct Marking<'a, 'm> {
     /// Those that have not been found to be able to go on, and those that have.
     candidates: Vec<usize>,
     live: Vec<bool>,
+    /// Objects that lead nowhere, besides the records by which the runtime finds waiting goroutines.
+    closed: Vec<u64>,
+    /// Nobody is woken by what is reached.
+    asleep: bool,
 }
 
 impl<'a, 'm> Marking<'a, 'm> {
@@ -157,7 +168,26 @@ impl<'a, 'm> Marking<'a, 'm> {
         for index in &candidates {
             live[*index] = false;
         }
-        Self { layout, subjects, by_place, stacks, marks: None, candidates, live }
+        Self { layout, subjects, by_place, stacks, marks: None, candidates, live, closed: Vec::new(), asleep: false }
+    }
+
+    /// Marks as often as it takes, or until nobody is left who could be accused.
+    fn read(&mut self, memory: &'m AddressSpace, code: &mut Code, places: Places<'_>) -> Result<(), String> {
+        // Of one moment there is only one to be read.
+        let passes = if let Reads::Still(_) = places.reads { 1 } else { PASSES };
+        for _ in 0..passes {
+            // Afresh.
+            memory.refresh();
+            self.begin(read_heap(memory, places)?);
+            self.roots(memory, code, places)?;
+            self.run()?;
+            if self.candidates.is_empty() {
+                return Ok(());
+            }
+        }
+        memory.refresh();
+        self.moving(memory, code, places)?;
+        self.run()
     }
 
     /// Begins to mark the heap as it is now, from what was reached before.
@@ -167,6 +197,7 @@ impl<'a, 'm> Marking<'a, 'm> {
             let sudogs = subject.waiting.places.iter().map(|place| place.sudog);
             std::iter::once(subject.goroutine.address).chain(sudogs)
         });
+        let closed = closed.chain(self.closed.iter().copied());
         self.marks = Some(match self.marks.take() {
             Some(marks) => marks.again(heap, closed),
             None => Marks::new(heap, closed),
@@ -261,6 +292,9 @@ impl<'a, 'm> Marking<'a, 'm> {
             if let Some(marks) = &mut self.marks {
                 marks.drain().map_err(|error| format!("the heap cannot be read: {error}"))?;
             }
+            if self.asleep {
+                return Ok(());
+            }
             let woken: Vec<usize> = self.candidates.iter().copied().filter(|index| self.may_be_woken(*index)).collect();
             if woken.is_empty() {
                 return Ok(());
@@ -288,6 +322,34 @@ impl<'a, 'm> Marking<'a, 'm> {
         })
     }
 
+    /// See [`owners`].
+    fn who_alone_reaches(
+        self,
+        objects: &[u64],
+        leads: impl Fn(&Heap<'_>, Object) -> bool,
+    ) -> Result<Vec<Option<Vec<usize>>>, String> {
+        let Some(marks) = &self.marks else { return Ok(vec![None; objects.len()]) };
+        let mut who: Vec<Option<Vec<usize>>> = Vec::with_capacity(objects.len());
+        let mut places: FxHashMap<usize, usize> = FxHashMap::default();
+        for (place, object) in objects.iter().enumerate() {
+            let alone = marks.number_at(*object).filter(|_| marks.is_reached(*object) == Some(false));
+            who.push(alone.map(|_| Vec::new()));
+            places.extend(alone.map(|number| (number, place)));
+        }
+        let mut budget = BUDGET;
+        for index in &self.candidates {
+            let roots = &self.subjects.pointers[self.subjects.all[*index].pointers.clone()];
+            let walked = marks.walk_rest(roots, &mut budget, |object, number| {
+                if let Some(who) = places.get(&number).and_then(|place| who[*place].as_mut()) {
+                    who.push(*index);
+                }
+                leads(marks.heap(), object)
+            });
+            walked.ok_or("too much is to be visited")?;
+        }
+        Ok(who)
+    }
+
     fn stack_at(&self, address: u64) -> Option<usize> {
         let next = self.stacks.partition_point(|(range, _)| range.start <= address);
         self.stacks[..next].last().filter(|(range, _)| range.contains(&address)).map(|(_, index)| *index)
@@ -311,10 +373,11 @@ impl<'a, 'm> Marking<'a, 'm> {
         let mut budget = BUDGET;
         for index in &self.candidates {
             let roots = &self.subjects.pointers[self.subjects.all[*index].pointers.clone()];
-            let walked = marks.walk_rest(roots, &mut budget, |number| {
+            let walked = marks.walk_rest(roots, &mut budget, |_, number| {
                 for target in by_object.get(&number).into_iter().flatten() {
                     reached_by.entry(*target).or_default().push(*index);
                 }
+                true
             });
             if walked.is_none() {
                 tracing::warn!(dead = self.candidates.len(), "too much to visit to tell who reaches what");

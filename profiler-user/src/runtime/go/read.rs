@@ -13,7 +13,7 @@ use super::{
     labels,
     layout::{self, Layout},
     moduledata::ModuleData,
-    pointers,
+    pointers, pools,
     queue::Queues,
     queued::{self, Queued, Waiter},
     reach::{self, Subject, Subjects},
@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     debuginfo::Module,
-    model::{Frame, PartyId, ResourceKey, Runtime as RuntimeInstance, RuntimeKind, Snapshot, Task},
+    model::{Frame, PartyId, Resource, ResourceKey, Runtime as RuntimeInstance, RuntimeKind, Snapshot, Task},
     runtime::{Runtime, ThreadContext, World},
     target::{AddressSpace, Memory, ThreadFacts},
 };
@@ -76,6 +76,8 @@ struct Reading {
     labels: labels::Known,
     /// Those who wait for a lock.
     at_locks: Vec<Waiter>,
+    /// Those who wait for a connection of a pool.
+    at_pools: Vec<pools::Waiter>,
 }
 
 impl Go {
@@ -128,7 +130,7 @@ impl Runtime for Go {
             snapshot.missing.push("goroutines: the list of all of them cannot be read".into());
             return;
         };
-        let Reading { mut tasks, subjects, queues, deferred, at_locks, .. } =
+        let Reading { mut tasks, subjects, queues, deferred, at_locks, at_pools, .. } =
             known.read(world, &addresses, &self.parked);
         for task in &mut tasks {
             task.runtime = index;
@@ -161,6 +163,10 @@ impl Runtime for Go {
                 let critical = &mut self.queued.critical;
                 let left = abandoned::find(place, critical, (&dead, &subjects.all), &at_locks, &deferred);
                 describe::abandon(&mut snapshot.resources, &left);
+                match known.pools(world, (&subjects, &dead), &at_pools, &mut tasks) {
+                    Ok(pools) => snapshot.resources.extend(pools),
+                    Err(why) => snapshot.missing.push(format!("who has the connections of a sql.DB: {why}")),
+                }
             }
             Err(why) => snapshot.missing.push(format!("which goroutines can never run again: {why}")),
         }
@@ -279,6 +285,7 @@ impl Known {
                 let mut described = self.task(goroutine, &stack, *thread, start, &mut waiting);
                 described.labels = reading.labels.at(memory, self.minor, goroutine.labels);
                 queued::keep(&mut reading.at_locks, (task, &described), (*place, || goroutine.park()), &stack);
+                pools::keep(&mut reading.at_pools, task, reading.subjects.all.len(), &waiting, &stack);
                 reading.tasks.push(described);
                 tasks.push((task, reading.subjects.all.len()));
                 own = Some(task);
@@ -317,6 +324,19 @@ impl Known {
             return Waiting::default();
         }
         waits::read(memory, &self.layout, queues, goroutine, stack, self.status(goroutine))
+    }
+
+    /// Who waits for pools of connections, and who has those: noted at the tasks.
+    fn pools(
+        &mut self,
+        world: &World<'_>,
+        (subjects, dead): (&Subjects, &reach::Dead),
+        waiters: &[pools::Waiter],
+        tasks: &mut [Task],
+    ) -> Result<Vec<Resource>, String> {
+        let Some(allspans) = self.allspans else { return Ok(Vec::new()) };
+        let places = reach::Places { layout: &self.layout, allgs: self.allgs, allspans, reads: world.reads };
+        pools::observe(pools::Look { memory: world.memory, places, subjects, dead }, &mut self.code, waiters, tasks)
     }
 
     /// Who can never run again.
