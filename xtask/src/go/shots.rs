@@ -17,7 +17,7 @@ pub(crate) struct Arguments {
     #[arg(default_value_t = 50)]
     shots: u32,
     /// Programs that run and are looked at at the same time
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 3)]
     at_a_time: usize,
 }
 
