@@ -1,6 +1,8 @@
 //! `cargo xtask bench`: what gordian costs a service under load, in interleaved pairs with and without it.
 
 mod analysis;
+mod cgroup;
+mod footprint;
 pub(crate) mod measure;
 pub(crate) mod report;
 mod snapshot;
@@ -62,13 +64,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let all = in_turns((&gordian, &fixtures.join("load"), &service), &Attachment::ALL, &arguments.runs)?;
     let mut first = Vec::new();
     for profile in ["release", "debuginfo"] {
-        first.push((
-            profile,
-            measure::first_findings(&gordian, &build_fixtures(profile, Fixtures::All)?, arguments.findings)?,
-        ));
+        let program = build_fixtures(profile, Fixtures::All)?.join("deadlock");
+        first.push((profile.to_owned(), measure::first_findings(&gordian, &program, arguments.findings)?));
     }
 
-    let page = report::page(&all, &first, arguments) + &snapshot::section(&gordian, &fixtures)? + &analysis::section()?;
+    drop(service);
+    let page = report::page(&all, &first, arguments)
+        + &footprint::section(&gordian, &fixtures, &arguments.runs)?
+        + &snapshot::section(&gordian, &fixtures)?
+        + &analysis::section()?;
     println!("{page}");
     if !arguments.dry_run {
         std::fs::write(repository().join("docs/benchmarks.md"), page)?;

@@ -52,6 +52,13 @@ pub(crate) fn build_gordian() -> Result<PathBuf> {
     Ok(target_directory().join("release/gordian"))
 }
 
+/// Builds an example of the library and says where it is.
+pub(crate) fn build_example(name: &str) -> Result<PathBuf> {
+    let arguments = ["build", "--release", "--locked", "--package", "profiler-user", "--example", name];
+    succeed(cargo(repository()).args(arguments))?;
+    Ok(target_directory().join("release/examples").join(name))
+}
+
 /// Builds fixtures in one profile and says where they are.
 pub(crate) fn build_fixtures(profile: &str, which: Fixtures) -> Result<PathBuf> {
     let directory = repository().join("tests/fixtures");

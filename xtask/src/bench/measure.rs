@@ -17,6 +17,9 @@ use crate::programs::Fixture;
 /// attached. Reading the binary's symbols, and whatever gordian tries and gives up on a busy target, is done by then.
 const SETTLE: Duration = Duration::from_millis(1500);
 
+/// The example that takes a snapshot a second: it stands beside gordian.
+pub(super) const SNAPSHOTS: &str = "snapshot_every";
+
 /// A way of being attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Attachment {
@@ -30,9 +33,12 @@ pub(crate) enum Attachment {
     Live,
     /// The same, counted from the moment that it is started.
     LiveFromStart,
+    /// A snapshot a second and nothing else, by [`SNAPSHOTS`].
+    Snapshots,
 }
 
 impl Attachment {
+    /// As the whole of gordian attaches.
     pub(crate) const ALL: [Self; 4] = [Self::Control, Self::Check, Self::Live, Self::LiveFromStart];
 
     pub(crate) fn name(self) -> &'static str {
@@ -42,6 +48,7 @@ impl Attachment {
             Self::Reads => "`gordian check --no-bpf`: reads alone",
             Self::Live => "live view",
             Self::LiveFromStart => "live view, with its start",
+            Self::Snapshots => "a snapshot a second",
         }
     }
 
@@ -69,6 +76,10 @@ pub(crate) struct Run {
     pub(crate) kernel_ns_per_request: f64,
     /// What gordian itself took of one processor, and how much of that in the kernel, where it reads the target's memory.
     pub(crate) own: [f64; 2],
+    /// Page faults that the service took.
+    pub(crate) faults: f64,
+    /// Bytes of memory that the service had at its end and not at its beginning: pages and page tables.
+    pub(crate) memory_growth: f64,
 }
 
 /// Two runs, one after the other.
@@ -123,12 +134,15 @@ impl Bench<'_> {
         }
         let programs_before = gordian.as_ref().map_or(0, Attached::kernel_ns);
         let own_before = gordian.as_ref().map_or([0.0; 2], Attached::own_seconds);
-        let before = cpu_ns(self.service.pid())?;
+        let service = self.service.pid();
+        let (memory, faults) = (memory_bytes(service)?, page_faults(service)?);
+        let before = cpu_ns(service)?;
         let begin = Instant::now();
         let load = self.put_load(self.length)?;
         let took = begin.elapsed().as_secs_f64();
-        let cpu = cpu_ns(self.service.pid())?.saturating_sub(before);
+        let cpu = cpu_ns(service)?.saturating_sub(before);
         let own = gordian.as_ref().map_or([0.0; 2], Attached::own_seconds);
+        let (faults, growth) = (page_faults(service)? - faults, memory_bytes(service)? - memory);
         let programs = gordian.as_ref().map_or(0, Attached::kernel_ns).saturating_sub(programs_before);
         if let Some(gordian) = &mut gordian {
             gordian.assert_running(attachment)?;
@@ -139,6 +153,8 @@ impl Bench<'_> {
             p999_us: load.p999_us,
             kernel_ns_per_request: programs as f64 / requests,
             own: [0, 1].map(|which| (own[which] - own_before[which]) / took),
+            faults,
+            memory_growth: growth,
         })
     }
 
@@ -161,6 +177,11 @@ impl Bench<'_> {
                 let mut command = Command::new("script");
                 let typed = format!("stty rows 50 cols 160; exec {} {pid}", self.gordian.display());
                 command.args(["--quiet", "--flush", "--command", &typed, "/dev/null"]);
+                command
+            }
+            Attachment::Snapshots => {
+                let mut command = Command::new(self.gordian.with_file_name("examples").join(SNAPSHOTS));
+                command.arg(&pid);
                 command
             }
         };
@@ -264,11 +285,32 @@ fn cpu_ns(pid: u32) -> Result<u64> {
     Ok(sum)
 }
 
-/// Seconds from the start of `gordian check` to the first finding it says, each on a fresh process.
-pub(crate) fn first_findings(gordian: &Path, fixtures: &Path, times: usize) -> Result<Vec<f64>> {
+/// Page faults of a process so far, with and without I/O: the tenth and the twelfth number of its stat, behind a name in brackets
+/// that may hold anything.
+fn page_faults(pid: u32) -> Result<f64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).context("the service has ended")?;
+    let (_, numbers) = stat.rsplit_once(')').context("no name in stat")?;
+    let field = |at: usize| numbers.split_whitespace().nth(at - 3).and_then(|number| number.parse::<f64>().ok());
+    Ok(field(10).context("no minor faults")? + field(12).context("no major faults")?)
+}
+
+/// Memory of a process that its cgroup is charged with: its pages, and the tables of them.
+fn memory_bytes(pid: u32) -> Result<f64> {
+    // `VmRSS` of status is counted loosely; the sum over the mappings is exact.
+    let line = |file: &str, name: &str| {
+        let text = fs::read_to_string(format!("/proc/{pid}/{file}")).context("the service has ended")?;
+        let kilobytes = text.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse().ok());
+        kilobytes.map(|kilobytes: f64| kilobytes * 1024.0).with_context(|| format!("no {name} in {file}"))
+    };
+    Ok(line("smaps_rollup", "Rss:")? + line("status", "VmPTE:")?)
+}
+
+/// Seconds from the start of `gordian check` to the first finding it says, each on a fresh process of `program`, which has a
+/// deadlock in it.
+pub(crate) fn first_findings(gordian: &Path, program: &Path, times: usize) -> Result<Vec<f64>> {
     let mut seconds = Vec::with_capacity(times);
     for _ in 0..times {
-        let service = Fixture::start(&fixtures.join("deadlock"))?;
+        let service = Fixture::start(program)?;
         let start = Instant::now();
         let mut child = Command::new(gordian)
             .args(["check", &service.pid().to_string(), "--jsonl"])

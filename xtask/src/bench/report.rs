@@ -13,7 +13,7 @@ const MEDIAN_AT_MOST: f64 = 1.01;
 const HIGH_AT_MOST: f64 = 1.03;
 
 /// The whole page, in Markdown.
-pub(super) fn page(all: &[Series], first: &[(&str, Vec<f64>)], arguments: &Arguments) -> String {
+pub(super) fn page(all: &[Series], first: &[(String, Vec<f64>)], arguments: &Arguments) -> String {
     let mut page = String::from("# What gordian costs\n\n");
     let Arguments { runs: Runs { pairs, seconds, rate, connections }, findings, .. } = arguments;
     let load = if *rate == 0 { "as fast as answers come".into() } else { format!("{rate} requests a second") };
@@ -40,7 +40,8 @@ pub(super) fn page(all: &[Series], first: &[(&str, Vec<f64>)], arguments: &Argum
         "\nGoal: median at most {MEDIAN_AT_MOST}, upper bound at most {HIGH_AT_MOST}. *Not resolved*: the interval \
          reaches past the goal and the noise does not say on which side the truth is.\n\n\
          ## From start to the first finding\n\n\
-         `gordian check PID --jsonl` on a fresh process with a deadlock in it, {findings} times each.\n\n\
+         `gordian check PID --jsonl` on a fresh process with a deadlock in it, {findings} times each; gordian starts afresh too and \
+         keeps nothing between its runs, the files are in the kernel's page cache.\n\n\
          | build of the target | median | slowest |\n|---|---|---|\n",
     );
     for (profile, seconds) in first {
@@ -68,7 +69,7 @@ pub(crate) fn ratios(series: &Series) -> [String; 3] {
     [shown(cpu), shown(estimate(&series.each(Pair::p999_ratio))), verdict.to_owned()]
 }
 
-fn shown(estimate: Option<Estimate>) -> String {
+pub(super) fn shown(estimate: Option<Estimate>) -> String {
     estimate.map_or_else(|| "–".into(), |Estimate { median, low, high }| format!("{median:.3} [{low:.3}–{high:.3}]"))
 }
 
