@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::{
-    programs::{Fixtures, build_fixtures, build_gordian, cargo, repository, succeed, target_directory},
+    programs::{Fixture, Fixtures, build_fixtures, build_gordian, cargo, repository, succeed, target_directory},
     soak::{Looks, Tally, check},
 };
 use load::{Load, Protocol};
@@ -57,26 +57,30 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         let typed: Vec<String> = typed.iter().map(fill).collect();
         let server = Running::start(&program, &typed, port)?;
         let _load = Load::start(&load, protocol, port, arguments.rate);
-        all.add(looks(&gordian, &server, &format!("{package} {version}"), arguments.checks)?);
+        all.add(looks(&gordian, server.pid(), &format!("{package} {version}"), arguments.checks)?);
     }
 
     let bank = build_bank()?;
     let database = Postgres::start(&target_directory().join("servers"))?;
     {
-        let service = Running::ready(&bank, &[database.socket(), "careful"])?;
-        let _load = Load::start(&load, Protocol::Http, service.port(), arguments.rate);
-        all.add(looks(&gordian, &service, "bank on PostgreSQL", arguments.checks)?);
+        let service = Fixture::start_with(&bank, &[database.socket(), "careful"])?;
+        let _load = Load::start(&load, Protocol::Http, port_of(&service)?, arguments.rate);
+        all.add(looks(&gordian, service.pid(), "bank on PostgreSQL", arguments.checks)?);
     }
     println!("all: {all}");
     all.acquit()?;
-    let service = Running::ready(&bank, &[database.socket(), "greedy"])?;
-    let _load = Load::start(&load, Protocol::Http, service.port(), arguments.rate);
-    exhausted(&gordian, &service)
+    let service = Fixture::start_with(&bank, &[database.socket(), "greedy"])?;
+    let _load = Load::start(&load, Protocol::Http, port_of(&service)?, arguments.rate);
+    exhausted(&gordian, service.pid())
 }
 
-fn looks(gordian: &Path, server: &Running, name: &str, checks: u32) -> Result<Tally> {
+fn port_of(service: &Fixture) -> Result<u16> {
+    Ok(u16::try_from(service.port()?)?)
+}
+
+fn looks(gordian: &Path, pid: u32, name: &str, checks: u32) -> Result<Tally> {
     let mut tally = Tally::default();
-    tally.look(&Looks { gordian, checks, flags: &[] }, server.pid(), name)?;
+    tally.look(&Looks { gordian, checks, flags: &[] }, pid, name)?;
     println!("{name}: {tally}");
     Ok(tally)
 }
@@ -98,10 +102,10 @@ fn build_bank() -> Result<PathBuf> {
 }
 
 /// Every connection is with somebody who waits for another one; the finding must name the function that has them.
-fn exhausted(gordian: &Path, service: &Running) -> Result<()> {
-    // The pool fills within a request or two; `exhausted` wants to see that nobody gives back.
-    for _ in 0..10 {
-        let document = check(gordian, service.pid(), &[])?;
+fn exhausted(gordian: &Path, pid: u32) -> Result<()> {
+    // The pool fills within a request or two; that it is exhausted shows when nobody gives back for ten seconds.
+    for _ in 0..3 {
+        let document = check(gordian, pid, &["--for", "15"])?;
         let findings = document["findings"].as_array().context("a document has findings")?;
         let Some(finding) = findings.iter().find(|finding| finding["kind"] != "stalled") else { continue };
         println!("exhausted pool: {} ({}): {}", finding["kind"], finding["certainty"], finding["summary"]);

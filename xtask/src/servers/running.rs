@@ -1,7 +1,6 @@
 //! A server that runs until it is dropped.
 
 use std::{
-    io::{BufRead, BufReader},
     net::{Ipv4Addr, TcpListener, TcpStream},
     path::Path,
     process::{Child, Command, Stdio},
@@ -9,14 +8,12 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
 
 /// How long a server may take until it answers.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(super) struct Running {
     child: Child,
-    port: u16,
 }
 
 impl Running {
@@ -25,7 +22,7 @@ impl Running {
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
-        let running = Self { child, port };
+        let running = Self { child };
         let begin = Instant::now();
         while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
             ensure!(begin.elapsed() < PATIENCE, "{} takes no connections", program.display());
@@ -34,25 +31,8 @@ impl Running {
         Ok(running)
     }
 
-    /// Starts one that says its port in a line of JSON.
-    pub(super) fn ready(program: &Path, arguments: &[&str]) -> Result<Self> {
-        let mut command = Command::new(program);
-        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
-        let mut child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().context("stdout is a pipe")?).read_line(&mut line)?;
-        let ready: Value =
-            serde_json::from_str(&line).with_context(|| format!("{} is not ready", program.display()))?;
-        let port = ready["port"].as_u64().and_then(|port| u16::try_from(port).ok()).context("it says no port")?;
-        Ok(Self { child, port })
-    }
-
     pub(super) fn pid(&self) -> u32 {
         self.child.id()
-    }
-
-    pub(super) fn port(&self) -> u16 {
-        self.port
     }
 }
 

@@ -1,8 +1,8 @@
 //! `exhausted`: a semaphore of which several tasks have everything, and others queue, and nothing is handed over.
 //!
 //! Only permits whose holders were found count, since the finding is about them, and those that nobody has any more. A lock
-//! with one holder is no pool: who waits long for one is `stalled`. A full channel is none either: between two snapshots a fast consumer and its only producer
-//! look like ones that stand still.
+//! with one holder is no pool: who waits long for one is `stalled`. A full channel is none either: between two snapshots a
+//! fast consumer and its only producer look like ones that stand still.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,8 @@ use rustc_hash::FxHashMap;
 use crate::{
     analysis::{identity, names},
     model::{
-        Certainty, Edge, EdgeEnd, Finding, FindingKind, HoldHow, PartyId, Resource, Snapshot, Strand, Task, TaskState,
+        Certainty, Edge, EdgeEnd, Finding, FindingKind, HoldHow, PartyId, Resource, ResourceKey, Snapshot, Strand,
+        Task, TaskState,
     },
 };
 
@@ -90,6 +91,17 @@ fn holders(now: &Snapshot) -> FxHashMap<u64, Vec<Holder<'_>>> {
     holders
 }
 
+/// The strand of a holder that keeps it from giving back: one that waits for more of the same; or else one in the function that
+/// holds, at or below the strand that owns the hold, or anywhere in its task.
+fn delaying<'a>(holder: &Holder<'a>, pool: &ResourceKey) -> Option<&'a Strand> {
+    let waiting = || holder.strand.walk().chain(holder.task.root.walk()).filter(|strand| strand.wait.is_some());
+    let wants_more = |strand: &&Strand| strand.wait.as_ref().is_some_and(|wait| wait.resource == *pool);
+    let owns = |strand: &&Strand| {
+        holder.site.is_some_and(|site| strand.frames.iter().any(|frame| frame.function == site.function))
+    };
+    waiting().find(wants_more).or_else(|| waiting().find(owns)).or_else(|| waiting().next())
+}
+
 fn explain(now: &Snapshot, resource: &Resource, holders: &[Holder<'_>], next: PartyId, full_for: Duration) -> Finding {
     let pool = format!("{} {:#x}", resource.key.kind, resource.key.address);
     let permits: u64 = holders.iter().map(|holder| holder.amount).sum();
@@ -110,10 +122,12 @@ fn explain(now: &Snapshot, resource: &Resource, holders: &[Holder<'_>], next: Pa
         ),
     };
     let doing = |holder: &Holder<'_>| {
-        let wait = holder.strand.waits().chain(holder.task.root.waits()).next()?;
-        let place =
-            names::site(&holder.strand.frames).map_or_else(String::new, |site| format!(" in {}", site.function));
-        Some(format!("{} waits for {}{place}", names::task(holder.task), wait.resource.kind))
+        let strand = delaying(holder, &resource.key)?;
+        let wait = strand.wait.as_ref()?;
+        let place = names::site(&strand.frames).map_or_else(String::new, |site| format!(" in {}", site.function));
+        let what =
+            if wait.resource == resource.key { "more of them".to_owned() } else { wait.resource.kind.to_string() };
+        Some(format!("{} waits for {what}{place}", names::task(holder.task)))
     };
     let waiting = now.tasks.iter().find(|task| task.party == next);
     let end = |party, name: &str| EdgeEnd { party, name: name.to_owned() };

@@ -22,6 +22,11 @@ use crate::{
     target::Memory,
 };
 
+/// What gives permits back, and the public function that only calls it, on a struct with nothing else in it
+/// (tokio/src/sync/{batch_semaphore,semaphore}.rs, 1.28 to 1.54).
+const RELEASE: &str = "tokio::sync::batch_semaphore::Semaphore::release";
+const ADD_PERMITS: &str = "tokio::sync::semaphore::Semaphore::add_permits";
+
 /// One frame of a call site, inlined ones included.
 #[derive(Clone, Debug)]
 pub(super) struct SiteFrame {
@@ -45,7 +50,7 @@ pub(super) struct Code {
     pub(super) drops: RefCell<FxHashMap<Box<[u64]>, Arc<Around>>>,
     /// Of a task's poll function, where the functions of the waker stand that it hands down.
     pub(super) wakers_of: RefCell<FxHashMap<u64, u64>>,
-    /// `Semaphore::release(&self, permits)`, where it was not inlined away.
+    /// `Semaphore::release(&self, permits)`, or what does the same by another name, where one of them was not inlined away.
     pub(super) release: Option<u64>,
     /// Whether frames have landing pads that say what they own.
     pub(super) unwinds: bool,
@@ -92,7 +97,7 @@ impl Code {
                 continue;
             }
             let function = name::function(symbol.name);
-            if function == "tokio::sync::batch_semaphore::Semaphore::release" {
+            if function == RELEASE || (function == ADD_PERMITS && self.release.is_none()) {
                 self.release = Some(symbol.address);
             }
             if let Some(role) = classify::role(&function) {
