@@ -38,7 +38,6 @@ const KNOWN_MISSES: &[(&str, &[Profile], &[&str])] = &[
         &PROFILES,
         &["leak_of_handlers", "leak_of_streams", "leak_of_tickers"],
     ),
-    ("such a finding does not exist yet", &PROFILES, &["starved_behind_a_spinner"]),
     (
         "that nobody polls a LocalSet or an idle runtime is not seen",
         &PROFILES,
@@ -60,11 +59,6 @@ const KNOWN_MISSES: &[(&str, &[Profile], &[&str])] = &[
         &["axum_relock_in_extractor", "axum_timeout_layer", "reader_under_timeout_layer"],
     ),
     ("a thread of the blocking pool whose job was inlined has no name", &[Profile::Release], &["thread_and_task"]),
-    (
-        "what a thread waits for in a call of its own, or in the queue of the blocking pool, is not read",
-        &PROFILES,
-        &["block_in_place_without_threads", "block_on_in_worker", "blocking_pool_exhausted"],
-    ),
 ];
 
 /// Every program of a binary in every build.

@@ -169,7 +169,7 @@ fn could_act(graph: &Graph<'_>, point: Point, resource: ResourceId) -> bool {
                 graph.resources.all[resource].holders.iter().any(|holder| graph.tasks[task].contains(&holder.node));
             holds || !graph.waits_to_be_reached(task, resource)
         }
-        Owner::Thread(_) => false,
+        Owner::Thread(_) => true,
     }
 }
 

@@ -18,7 +18,7 @@ use crate::model::{
 pub(super) type NodeId = usize;
 
 /// Whose node it is, by index into the snapshot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Owner {
     /// A strand of this task.
     Task(usize),
@@ -116,8 +116,8 @@ pub(super) struct Graph<'a> {
     pub(super) runtimes: Vec<RuntimeNode>,
     /// Who waits for the end of a node.
     pub(super) joiners: FxHashMap<NodeId, Vec<NodeId>>,
-    /// The resources that each task can reach, of those of which it is known who can.
-    pub(super) reaches: FxHashMap<usize, Vec<ResourceId>>,
+    /// The resources that each task or thread can reach, of those of which it is known who can.
+    pub(super) reaches: FxHashMap<Owner, Vec<ResourceId>>,
 }
 
 impl<'a> Graph<'a> {
@@ -188,7 +188,9 @@ impl<'a> Graph<'a> {
 
     fn add_task(&mut self, index: usize, task: &'a Task, settled: bool) {
         let first = self.nodes.len();
-        let moves = !settled || !task.awaits_known || matches!(task.state, TaskState::Complete | TaskState::Unknown);
+        // One that is ready needs nothing but to be polled, whatever it awaited.
+        let opaque = !task.awaits_known && task.state != TaskState::Scheduled;
+        let moves = !settled || opaque || matches!(task.state, TaskState::Complete | TaskState::Unknown);
         let mut pending: Vec<(Option<NodeId>, &'a Strand)> = vec![(None, &task.root)];
         while let Some((parent, strand)) = pending.pop() {
             let id = self.nodes.len();
@@ -265,7 +267,10 @@ impl<'a> Graph<'a> {
                 runtime.drivers.push(node);
             }
         }
+        // One of which it is not known what it does may be a worker of any.
+        let is_any_unknown = self.now.threads.iter().any(|thread| thread.role == ThreadRole::Unknown);
         for runtime in &mut self.runtimes {
+            runtime.unknown_driver |= is_any_unknown;
             runtime.drivers.sort_unstable();
             runtime.drivers.dedup();
             runtime.unknown_driver |= runtime.drivers.is_empty();
@@ -318,11 +323,19 @@ impl<'a> Graph<'a> {
     fn place_reachers(&mut self, parties: &Parties) {
         for (id, resource) in self.resources.all.iter_mut().enumerate() {
             let known = resource.record.and_then(|record| record.reachable_by.as_ref());
-            // One who is not among the tasks may do anything.
-            resource.reachers = known.and_then(|known| known.iter().map(|&party| parties.task(party)).collect());
-            for &task in resource.reachers.iter().flatten() {
-                self.reaches.entry(task).or_default().push(id);
+            // One who is not among them may do anything.
+            resource.reachers = known.and_then(|known| known.iter().map(|&party| parties.owner(party)).collect());
+            for &owner in resource.reachers.iter().flatten() {
+                self.reaches.entry(owner).or_default().push(id);
             }
+        }
+    }
+
+    /// The nodes of a task or thread.
+    pub(super) fn nodes_of(&self, owner: Owner) -> Range<NodeId> {
+        match owner {
+            Owner::Task(task) => self.tasks[task].clone(),
+            Owner::Thread(thread) => self.thread_node(thread)..self.thread_node(thread) + 1,
         }
     }
 
@@ -379,6 +392,8 @@ impl<'a> Graph<'a> {
     fn need_of_wait(&mut self, id: NodeId, wait: &Wait, parties: &Parties) -> Need {
         match (&wait.resource.kind, wait.mode) {
             (ResourceKind::Timer | ResourceKind::Io, _) => return Need::Driver,
+            // Nobody has begun that work.
+            (ResourceKind::BlockingPool, _) if wait.target.is_none() => {}
             (ResourceKind::JoinHandle | ResourceKind::BlockingPool, _) | (_, WaitMode::Join) => {
                 return wait
                     .target
@@ -462,6 +477,14 @@ impl Parties {
         Self {
             tasks: snapshot.tasks.iter().enumerate().map(|(index, task)| (task.party, index)).collect(),
             threads: snapshot.threads.iter().enumerate().map(|(index, thread)| (thread.tid, index)).collect(),
+        }
+    }
+
+    /// The task or thread of this name.
+    pub(super) fn owner(&self, party: PartyId) -> Option<Owner> {
+        match party {
+            PartyId::Thread { tid } => self.threads.get(&tid).copied().map(Owner::Thread),
+            _ => self.task(party).map(Owner::Task),
         }
     }
 

@@ -215,16 +215,15 @@ impl<'g, 'a> Liveness<'g, 'a> {
         while let Some(id) = self.work.pop() {
             self.release(id);
             self.spread_in_task(id);
-            match self.graph.nodes[id].owner {
-                Owner::Thread(thread) => self.unblock(thread),
-                Owner::Task(task) => {
-                    for &resource in self.graph.reaches.get(&task).into_iter().flatten() {
-                        self.end_waits(resource, Ended::Reach);
-                        // It may add permits to those that there were.
-                        self.pools[resource].unbounded = true;
-                        self.serve(resource);
-                    }
-                }
+            let owner = self.graph.nodes[id].owner;
+            if let Owner::Thread(thread) = owner {
+                self.unblock(thread);
+            }
+            for &resource in self.graph.reaches.get(&owner).into_iter().flatten() {
+                self.end_waits(resource, Ended::Reach);
+                // It may add permits to those that there were.
+                self.pools[resource].unbounded = true;
+                self.serve(resource);
             }
             if let Some(joiners) = self.graph.joiners.get(&id) {
                 for &joiner in joiners {

@@ -147,7 +147,7 @@ impl View<'_, '_, '_> {
             }
             Point::Reached(resource) => {
                 let reachers = resources[resource].reachers.iter().flatten();
-                let nodes = reachers.flat_map(|&task| self.graph.tasks[task].clone());
+                let nodes = reachers.flat_map(|&owner| self.graph.nodes_of(owner));
                 nodes.filter(|&node| self.liveness.is_stuck(node)).map(Point::Goes).collect()
             }
             Point::Worker(runtime) => {
@@ -192,7 +192,7 @@ impl View<'_, '_, '_> {
             Need::Room(resource) => vec![Point::Room(resource)],
             Need::Reached(resource) => {
                 let reachers = self.graph.resources.all[resource].reachers.as_deref();
-                if reachers.is_none_or(<[usize]>::is_empty) { Vec::new() } else { vec![Point::Reached(resource)] }
+                if reachers.is_none_or(<[Owner]>::is_empty) { Vec::new() } else { vec![Point::Reached(resource)] }
             }
             Need::End(target) => vec![Point::Goes(target)],
             Need::Driver => vec![Point::Driver],

@@ -2,7 +2,7 @@
 
 use rustc_hash::FxHashMap;
 
-use super::graph::NodeId;
+use super::graph::{NodeId, Owner};
 use crate::model::{Hold, HoldHow, Resource, ResourceKey, ResourceKind, Snapshot};
 
 /// Index of a resource in the graph.
@@ -87,8 +87,8 @@ pub(super) struct ResourceNode<'a> {
     pub(super) unordered: Vec<(u64, NodeId)>,
     /// Nodes that wait for a message, a thread lock's release, room, or an act of whoever can reach it.
     pub(super) waiting: Vec<NodeId>,
-    /// Every task (by index) that can reach it, where that is known.
-    pub(super) reachers: Option<Vec<usize>>,
+    /// Everyone who can reach it, where that is known.
+    pub(super) reachers: Option<Vec<Owner>>,
 }
 
 /// Whether all that could act on a resource were found.

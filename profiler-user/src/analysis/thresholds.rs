@@ -11,6 +11,8 @@ pub struct Thresholds {
     pub stalled: Duration,
     /// A semaphore that is held this long by the same tasks, with the same task next in its queue, is `exhausted`.
     pub exhausted: Duration,
+    /// A task that is ready this long while others of its runtime are polled is `starved`.
+    pub starved: Duration,
     /// Tasks that pile up over this long are a `leak`.
     pub leak: Duration,
 }
@@ -21,6 +23,7 @@ impl Default for Thresholds {
             blocked_worker: Duration::from_millis(100),
             stalled: Duration::from_secs(30),
             exhausted: Duration::from_secs(10),
+            starved: Duration::from_secs(1),
             leak: Duration::from_secs(10),
         }
     }

@@ -291,6 +291,10 @@ pub struct Watch {
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub exhausted_after: Option<Duration>,
 
+    /// A task that is ready this long while its runtime polls others on and on is `starved` [default: 1].
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub starved_after: Option<Duration>,
+
     /// Tasks of a kind that pile up over this long are a `leak` [default: 10].
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub leak_after: Option<Duration>,
@@ -308,6 +312,7 @@ impl Watch {
             blocked_worker: self.blocked_after.unwrap_or(usual.blocked_worker),
             stalled: self.stalled_after.unwrap_or(usual.stalled),
             exhausted: self.exhausted_after.unwrap_or(usual.exhausted),
+            starved: self.starved_after.unwrap_or(usual.starved),
             leak: self.leak_after.unwrap_or(usual.leak),
         }
     }
@@ -392,15 +397,15 @@ mod tests {
 
     #[test]
     fn every_threshold_has_a_flag_and_its_help_tells_the_default() {
-        let cli = parse("gordian check 1 --blocked-after 0.5 --stalled-after 60 --exhausted-after 7 --leak-after 20")
+        let cli = parse("gordian check 1 --blocked-after 0.5 --stalled-after 60 --exhausted-after 7 --starved-after 3 --leak-after 20")
             .unwrap();
         let Some(Command::Check(check)) = cli.command else { panic!("{:?}", cli.command) };
-        let Thresholds { blocked_worker, stalled, exhausted, leak } = check.watch.thresholds();
-        let seconds = [stalled, exhausted, leak].map(|threshold| threshold.as_secs());
-        assert_eq!((blocked_worker.as_millis(), seconds), (500, [60, 7, 20]));
+        let Thresholds { blocked_worker, stalled, exhausted, starved, leak } = check.watch.thresholds();
+        let seconds = [stalled, exhausted, starved, leak].map(|threshold| threshold.as_secs());
+        assert_eq!((blocked_worker.as_millis(), seconds), (500, [60, 7, 3, 20]));
         let help = refused("gordian check --help");
-        let Thresholds { blocked_worker, stalled, exhausted, leak } = Thresholds::default();
-        for default in [blocked_worker, stalled, exhausted, leak] {
+        let Thresholds { blocked_worker, stalled, exhausted, starved, leak } = Thresholds::default();
+        for default in [blocked_worker, stalled, exhausted, starved, leak] {
             assert!(help.contains(&format!("[default: {}]", default.as_secs_f64())), "{help}");
         }
     }

@@ -212,6 +212,11 @@ impl<'m> Machine<'m> {
         places
     }
 
+    /// Addresses of the words of the target, each of 8 bytes and aligned, that the run has made others than they are.
+    pub fn changed(&self) -> Vec<u64> {
+        self.cpu.memory.changed()
+    }
+
     /// Reads what the machine sees. Unknown bytes are an error.
     pub fn read(&self, address: u64, buf: &mut [u8]) -> Result<(), Unknown> {
         // What a hook reads is no load of the code's.

@@ -139,6 +139,20 @@ impl<'m> Overlay<'m> {
         self.pages.iter().skip(skip).map(|page| page.number)
     }
 
+    /// Addresses of the target's 8-byte words, each aligned, that are now others than underneath.
+    pub(super) fn changed(&self) -> Vec<u64> {
+        let mut changed = Vec::new();
+        for page in self.pages.iter().filter(|page| page.number < PRIVATE / PAGE as u64 && page.present.is_none()) {
+            let (address, mut before) = (page.number * PAGE as u64, [0; PAGE]);
+            if self.memory.read(address, &mut before).is_ok() {
+                let words = page.data.as_chunks::<8>().0.iter().zip(before.as_chunks::<8>().0).enumerate();
+                let others = words.filter(|(_, (now, before))| now != before);
+                changed.extend(others.map(|(index, _)| address + index as u64 * 8));
+            }
+        }
+        changed
+    }
+
     /// Loads a `size`-byte integer; unknown bytes come as poison.
     pub(super) fn load(&self, address: u64, size: u8) -> Result<Value, Why> {
         let mut buf = [0; 8];

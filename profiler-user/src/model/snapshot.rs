@@ -95,6 +95,8 @@ pub struct Snapshot {
     pub missing: Vec<String>,
     /// Events lost since attach.
     pub lost: LostCounts,
+    /// Processor time that the process had used when the read began; `None` where it was not read.
+    pub cpu: Option<Duration>,
     /// How long the process was stopped for this read; `None`: it ran.
     pub stopped_for: Option<Duration>,
 }
@@ -114,6 +116,7 @@ impl Snapshot {
             inlined_frames: true,
             missing: Vec::new(),
             lost: LostCounts::default(),
+            cpu: None,
             stopped_for: None,
         }
     }

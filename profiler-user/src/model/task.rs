@@ -300,8 +300,9 @@ pub struct Task {
     /// Whether `root` has every strand, each with its wait: what is missing of an `incomplete` task is then no more than
     /// holds. Without this nothing about the task may support a verdict.
     pub awaits_known: bool,
-    /// A digest of what an `incomplete` one was read from: where two reads have the same, it did not move between them.
-    /// `None` where there is no telling, and where the rest tells.
+    /// A digest: where two reads of a task in the same state have the same, it did not move between them. Of one that is
+    /// `incomplete`, of what it was read from; of one that is ready, of what those who could poll it have noted. `None` where
+    /// there is no telling, and where the rest tells.
     pub imprint: Option<u64>,
     /// It changed while it was read; nothing about it may support a verdict.
     pub unstable: bool,

@@ -13,6 +13,8 @@ pub enum ThreadRole {
     BlockOn,
     /// Anything else.
     Plain,
+    /// Could not be told: its stack has not been read so far.
+    Unknown,
 }
 
 /// What a thread does now.

@@ -94,7 +94,7 @@ impl Blocking {
         let party = seen.map(|seen| seen.party).or_else(by_id);
         let known = snapshot.threads.iter().find(|known| known.tid == thread.tid);
         // A thread of no runtime polls nothing, whatever it blocks in.
-        if party.is_none() && known.is_some_and(|known| known.role == ThreadRole::Plain) {
+        if party.is_none() && known.is_some_and(|known| matches!(known.role, ThreadRole::Plain | ThreadRole::Unknown)) {
             return;
         }
         self.ended.push((

@@ -194,6 +194,9 @@ impl Inspector {
             Subject::Live(_) => Instant::now(),
             Subject::Stored(stored) => self.opened + stored.now(),
         };
+        if let Subject::Live(process) = &self.subject {
+            snapshot.cpu = process.cpu_time();
+        }
         snapshot.missing.clone_from(&self.missing);
         snapshot.inlined_frames = self.modules.first().is_some_and(Module::has_lines);
         let memory = self.memory()?;

@@ -34,4 +34,4 @@ pub use registers::UserRegisters;
 pub use space::AddressSpace;
 pub use stored::Stored;
 pub use subject::{Place, Recorder, Subject};
-pub use threads::{RunState, SyscallState, ThreadFacts, any_thread_pointer, thread_pointer};
+pub use threads::{RunState, SyscallState, ThreadFacts, any_thread_pointer, thread_pointer, thread_pointers};

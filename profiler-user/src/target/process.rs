@@ -6,6 +6,7 @@ use std::{
     os::fd::{AsFd, FromRawFd, OwnedFd},
     path::{Path, PathBuf},
     rc::Rc,
+    time::Duration,
 };
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -115,6 +116,12 @@ impl Process {
     /// Its threads now.
     pub fn threads(&self) -> Result<Vec<ThreadFacts>, TargetError> {
         threads::list(&self.proc).map_err(|error| TargetError::from_proc(self.pid, "the threads", error))
+    }
+
+    /// Processor time that all its threads have used so far; `None` where the kernel did not say.
+    pub fn cpu_time(&self) -> Option<Duration> {
+        let stat = self.proc.stat().ok()?;
+        Some(Duration::from_millis((stat.utime + stat.stime).saturating_mul(1000) / procfs::ticks_per_second()))
     }
 }
 

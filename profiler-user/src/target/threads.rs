@@ -124,12 +124,25 @@ pub fn thread_pointer(memory: &dyn Memory, mappings: &Mappings, sp: u64) -> Opti
     self_pointer(memory, stack, sp)
 }
 
-/// The thread pointer of some thread, where no stack pointer is known: thread stacks end with the block it points at.
+/// The thread pointer of some thread, where no stack pointer is known.
 pub fn any_thread_pointer(memory: &dyn Memory, mappings: &Mappings) -> Option<u64> {
+    at_ends(memory, mappings).next()
+}
+
+/// The thread pointers of all threads, as far as they are found.
+pub fn thread_pointers(memory: &dyn Memory, mappings: &Mappings) -> Vec<u64> {
+    let mut pointers: Vec<u64> = at_ends(memory, mappings).chain(main_thread_pointer(memory, mappings)).collect();
+    pointers.sort_unstable();
+    pointers.dedup();
+    pointers
+}
+
+/// Thread stacks end with the block that their thread pointer points at.
+fn at_ends(memory: &dyn Memory, mappings: &Mappings) -> impl Iterator<Item = u64> {
     /// Bytes at the end of a mapping in which the block of its thread lies, at most.
     const TOP: u64 = 64 << 10;
     let stacks = mappings.iter().filter(|mapping| mapping.is_anonymous() && mapping.write);
-    stacks.into_iter().find_map(|mapping| {
+    stacks.filter_map(move |mapping| {
         self_pointer(memory, mapping, mapping.range.end.saturating_sub(TOP).max(mapping.range.start))
     })
 }

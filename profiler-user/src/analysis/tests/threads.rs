@@ -45,6 +45,58 @@ fn a_std_guard_across_an_await_stops_the_only_worker() {
     let mut unknown = guard_across_await(vec![stuck_worker(100, 2, 0x50)]);
     unknown.runtimes[0].workers.push(101);
     assert_eq!(findings(&unknown), []);
+    // So may a thread whose stack has never been read.
+    let unseen = Thread { role: ThreadRole::Unknown, ..worker(101, ThreadActivity::Running) };
+    assert_eq!(findings(&guard_across_await(vec![stuck_worker(100, 2, 0x50), unseen])), []);
+}
+
+/// Two jobs on the threads of a blocking pool, 100 and 101; each waits in a `block_on` for work that nobody has begun.
+fn jobs_that_wait_for_jobs(others: Vec<Thread>) -> Snapshot {
+    let root = |tid: i32| {
+        let work = key(ResourceKind::BlockingPool, tid as u64);
+        let root = Task { thread: Some(tid), ..task(0, strand(wait(work.clone(), WaitMode::Join), vec![])) };
+        (Task { party: PartyId::BlockOn { tid }, ..root }, work)
+    };
+    let thread = |tid| Thread { role: ThreadRole::BlockingPool, ..worker(tid, ThreadActivity::Parked) };
+    let threads: Vec<Thread> = [100, 101].map(thread).into_iter().chain(others).collect();
+    let begin = threads.iter().map(|thread| PartyId::Thread { tid: thread.tid }).collect::<Vec<_>>();
+    let (tasks, resources) = [100, 101]
+        .map(root)
+        .into_iter()
+        .map(|(task, work)| (task, Resource { reachable_by: Some(begin.clone()), ..Resource::new(work) }))
+        .unzip();
+    process_with(threads, tasks, resources)
+}
+
+#[test]
+fn work_that_only_those_who_wait_for_it_could_begin_never_begins() {
+    let found = only(&jobs_that_wait_for_jobs(vec![]));
+    assert_eq!((found.kind, found.certainty, found.tasks.len()), (FindingKind::Deadlock, Certainty::Proved, 2));
+    // A third thread of the pool sleeps, and comes back.
+    let third = Thread { role: ThreadRole::BlockingPool, ..worker(102, ThreadActivity::Blocked) };
+    assert_eq!(findings(&jobs_that_wait_for_jobs(vec![third])), []);
+}
+
+#[test]
+fn a_ready_task_stands_still_without_its_worker() {
+    // Task 1 is to be polled and has the only sender; task 2 blocks the only worker in a `block_on` for what it sends.
+    let reply = key(ResourceKind::TokioOneshot, 0x70);
+    let ready = Task {
+        state: TaskState::Scheduled,
+        incomplete: Some("woken".into()),
+        awaits_known: false,
+        ..task(1, strand(timer(1), vec![hold(reply.clone(), HoldHow::Sender, 1)]))
+    };
+    let root = Task {
+        party: PartyId::BlockOn { tid: 100 },
+        thread: Some(100),
+        ..task(0, strand(wait(reply, WaitMode::Receive), vec![]))
+    };
+    let blocked = worker(100, ThreadActivity::BlockedIn(party(2)));
+    let process = |threads| process_with(threads, vec![ready.clone(), blocked_task(2, 100), root.clone()], vec![]);
+    let found = only(&process(vec![blocked.clone()]));
+    assert_eq!((found.kind, found.certainty), (FindingKind::Deadlock, Certainty::Likely));
+    assert_eq!(findings(&process(vec![blocked, worker(101, ThreadActivity::Driving)])), []);
 }
 
 #[test]

@@ -1,11 +1,14 @@
-//! `exhausted` and `leak`: what must show, and what must not.
+//! `exhausted`, `leak` and `starved`: what must show, and what must not.
 
 use std::time::{Duration, Instant};
 
 use super::build::*;
 use crate::{
     analysis::{Thresholds, Trends},
-    model::{Finding, FindingKind, Resource, ResourceKey, ResourceKind, Since, SinceSource, Snapshot, Task},
+    model::{
+        Finding, FindingKind, Resource, ResourceKey, ResourceKind, Since, SinceSource, Snapshot, Task, TaskState,
+        ThreadActivity,
+    },
 };
 
 /// Shows `at(second)` twice a second for this long; the findings after each look.
@@ -123,4 +126,43 @@ fn a_service_that_fills_up_with_clients_or_empties_again_is_no_leak() {
         snapshot
     };
     assert!(watch(60, leaving).iter().all(Vec::is_empty));
+}
+
+/// One worker polls task `polled`, and task 2, which is ready, is made of `imprint`; the process has used `cpu` seconds.
+fn spinning(polled: u64, imprint: u64, cpu: f64) -> Snapshot {
+    let spinner = Task { state: TaskState::Running, ..task(polled, strand(timer(5), vec![])) };
+    let ready = Task { state: TaskState::Scheduled, imprint: Some(imprint), ..task(2, strand(timer(5), vec![])) };
+    let threads = vec![worker(100, ThreadActivity::Polling(party(polled)))];
+    Snapshot { cpu: Some(Duration::from_secs_f64(cpu)), ..process_with(threads, vec![spinner, ready], vec![]) }
+}
+
+#[test]
+fn a_ready_task_behind_one_endless_poll_is_starved() {
+    let looks = watch(3, |second| spinning(1, 7, second));
+    assert!(looks[..2].iter().all(Vec::is_empty));
+    let found = &looks[2][0];
+    assert_eq!((found.kind, &found.tasks[..]), (FindingKind::Starved, &[party(2)][..]));
+    assert_eq!(found.threads.iter().map(|thread| thread.tid).collect::<Vec<_>>(), [100]);
+    assert_eq!(
+        found.summary,
+        "task 2 (app::work) has been ready for 1.0 s, and nobody polls: task 1 (app::work) is being polled all the time and \
+         never comes to an await"
+    );
+    assert!(looks[3..].iter().all(|findings| findings[0].id == found.id));
+}
+
+#[test]
+fn a_busy_or_throttled_runtime_starves_nobody() {
+    // The ready task moves, as one that is polled does; or others are polled each time.
+    assert!(watch(9, |second| spinning(1, second.to_bits(), second)).iter().all(Vec::is_empty));
+    assert!(watch(9, |second| spinning(3 + (second * 2.0) as u64, 7, second)).iter().all(Vec::is_empty));
+    // It gets a twentieth of the processor.
+    assert!(watch(9, |second| spinning(1, 7, second / 20.0)).iter().all(Vec::is_empty));
+    // A worker is there for it.
+    let with_idle = |second: f64| {
+        let mut snapshot = spinning(1, 7, second);
+        snapshot.threads.push(worker(101, ThreadActivity::Driving));
+        snapshot
+    };
+    assert!(watch(9, with_idle).iter().all(Vec::is_empty));
 }

@@ -4,6 +4,7 @@
 
 mod exhausted;
 mod leak;
+mod starved;
 
 use super::Thresholds;
 use crate::model::{Finding, FindingKind, Snapshot};
@@ -13,6 +14,7 @@ use crate::model::{Finding, FindingKind, Snapshot};
 pub struct Trends {
     exhausted: exhausted::Watch,
     leak: leak::Watch,
+    starved: starved::Watch,
 }
 
 impl Trends {
@@ -31,6 +33,7 @@ impl Trends {
             findings.push(found);
         }
         findings.extend(self.leak.observe(now, thresholds.leak));
+        findings.extend(self.starved.observe(now, thresholds.starved));
         findings.sort_by(|a, b| (a.kind, &a.id).cmp(&(b.kind, &b.id)));
     }
 }

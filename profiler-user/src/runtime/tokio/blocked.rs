@@ -7,14 +7,13 @@ use rustc_hash::FxHashMap;
 use super::{
     code::Code,
     holds::{Dropped, Dropping},
-    policy::Policy,
+    policy::Plain,
     poll::root_limits,
     roots::Root,
     threads,
 };
 use crate::{
     debuginfo::{FrameRegisters, RegisterUnwinder, name},
-    dryrun::{Action, Hooks, Machine, Transfer},
     locks::{self, Blocked, Contended},
     model::{Frame, Hold, HoldHow, PartyId, ResourceKey, ResourceKind, Wait, WaitMode},
     runtime::{ThreadRegisters, World},
@@ -191,7 +190,7 @@ impl<'w> BlockedThreads<'w> {
     /// The lock that a thread gave back to wait for a condition at the futex `word`.
     fn relocked(&self, frames: &[FrameRegisters], word: u64, code: &Code, fs_base: u64) -> Option<u64> {
         let mut machine = locks::machine_at(&code.cache, self.world.memory, root_limits(), &[], fs_base);
-        let mut hooks = Plain(Policy::new(code));
+        let mut hooks = Plain::new(code);
         let role = |address| code.lock_role(address);
         locks::relocked(&mut machine, frames, word, &self.contended, &mut hooks, &role)
     }
@@ -212,17 +211,4 @@ fn on_stack(stack: &[Frame], site: Frame) -> Frame {
 fn unwind(world: &World<'_>, unwinder: &RegisterUnwinder, registers: Option<&ThreadRegisters>) -> Vec<FrameRegisters> {
     let mut read = |address: u64| world.memory.read_u64(address).ok();
     registers.map(|registers| unwinder.unwind(world.modules, registers.frame, &mut read)).unwrap_or_default()
-}
-
-/// Answers what means the same to every dry run.
-struct Plain<'c>(Policy<'c>);
-
-impl Hooks for Plain<'_> {
-    fn on_call(&mut self, m: &mut Machine<'_>, target: u64, _how: Transfer) -> Action {
-        self.0.on_call(m, target, self.0.code.role(target))
-    }
-
-    fn is_function(&self, address: u64) -> bool {
-        self.0.code.is_function(address)
-    }
 }

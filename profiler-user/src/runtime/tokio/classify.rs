@@ -182,6 +182,9 @@ const ROLES: &[(&str, Role)] = &[
     ("tokio::runtime::park::wake_by_ref", Role::Wake),
     ("tokio::runtime::park::CachedParkThread::park", Role::Park),
     ("tokio::runtime::park::Inner::park", Role::Park),
+    // What executors park in that know nothing of tokio; its module since Rust 1.93 (library/std/src/thread).
+    ("std::thread::functions::park", Role::Park),
+    ("std::thread::park", Role::Park),
     ("tokio::runtime::scheduler::current_thread::Context::park", Role::Park),
     ("tokio::runtime::scheduler::current_thread::Context::park_yield", Role::Park),
     ("_Unwind_Resume", Role::ResumeUnwinding),
@@ -236,7 +239,7 @@ pub(super) fn role(function: &str) -> Option<Role> {
 
 /// Whether a symbol of this (mangled) name can have a role: spares the demangling of most.
 pub(super) fn may_have_role(mangled: &str) -> bool {
-    ["tokio", "poll", "futures", "panick", "__rust_", "_Unwind_", "unwrap_failed", "option"]
+    ["tokio", "poll", "futures", "panick", "__rust_", "_Unwind_", "unwrap_failed", "option", "park"]
         .iter()
         .any(|part| mangled.contains(part))
 }

@@ -1,7 +1,7 @@
 //! What every dry run does with the calls that mean the same to all: allocation, wakes, panics, imported functions.
 
 use super::{classify::Role, code::Code};
-use crate::dryrun::{Action, Machine, Reg, library};
+use crate::dryrun::{Action, Hooks, Machine, Reg, Transfer, library};
 
 /// Answers for calls that need no answer of their own.
 pub(super) struct Policy<'c> {
@@ -27,6 +27,25 @@ impl<'c> Policy<'c> {
             Some(function) => library::call(m, function),
             None => Action::Continue,
         }
+    }
+}
+
+/// Answers what means the same to every dry run, and nothing else.
+pub(super) struct Plain<'c>(Policy<'c>);
+
+impl<'c> Plain<'c> {
+    pub(super) fn new(code: &'c Code) -> Self {
+        Self(Policy::new(code))
+    }
+}
+
+impl Hooks for Plain<'_> {
+    fn on_call(&mut self, m: &mut Machine<'_>, target: u64, _how: Transfer) -> Action {
+        self.0.on_call(m, target, self.0.code.role(target))
+    }
+
+    fn is_function(&self, address: u64) -> bool {
+        self.0.code.is_function(address)
     }
 }
 

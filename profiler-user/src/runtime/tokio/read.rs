@@ -11,9 +11,9 @@ use super::{
     context,
     heap::{self, Header},
     holds::Dropped,
-    kinds,
+    imprint, kinds,
     moment::Moment,
-    names, reach, resources, roots,
+    names, pool, reach, resources, roots,
     task::ReadTask,
     threads::{self, Described},
     vtables::{self, TaskVtable},
@@ -90,11 +90,14 @@ pub struct Tokio {
     thread_roles: threads::KnownRoles,
     pub(super) tls_offset: Option<i64>,
     pub(super) context: Option<ThreadContext>,
+    /// Offset from a thread pointer to the id of the task that its thread polls.
+    pub(super) current_task: Option<i64>,
     /// Which lock the acquire that is polled from a place of the code belongs to; `None` where none.
     pub(super) locks: RefCell<FxHashMap<u64, Option<ResourceKind>>>,
     /// Whether the children that are polled from a place of the code are those of a `join!`.
     pub(super) joins: RefCell<FxHashMap<u64, bool>>,
     pub(super) moment: Moment,
+    workers: imprint::Workers,
 }
 
 impl Tokio {
@@ -130,6 +133,7 @@ impl Tokio {
             contended: Arc::default(),
             tls_offset: modules.first().and_then(context::tls_offset),
             context: None,
+            current_task: None,
             learned: FxHashSet::default(),
             poll_code,
             drop_code: FxHashMap::default(),
@@ -138,6 +142,7 @@ impl Tokio {
             locks: RefCell::default(),
             joins: RefCell::default(),
             moment: Moment::default(),
+            workers: imprint::Workers::default(),
         })
     }
 
@@ -159,6 +164,20 @@ impl Tokio {
         let alone = self.poll_code.get(&poll) == Some(&Some(vtable));
         let module = modules.iter().find(|module| alone && module.contains(poll))?;
         names::of_poll(module, poll)
+    }
+}
+
+impl Tokio {
+    /// Gives tasks that are to be polled what tells later whether their runtime's workers have taken up any task since.
+    fn mark_ready(&mut self, world: &World<'_>, tasks: &mut [(ReadTask, &heap::Header)]) {
+        let seen: Vec<imprint::Seen<'_>> =
+            tasks.iter().map(|(read, header)| (read.task.party, read.task.state, *header)).collect();
+        let noted = self.workers.look(&self.code, world, &self.vtables, self.current_task, &seen);
+        for (read, _) in tasks.iter_mut().filter(|(read, _)| read.task.state == TaskState::Scheduled) {
+            if let PartyId::Task { runtime, .. } = read.task.party {
+                read.task.imprint = noted.get(&runtime).copied().flatten();
+            }
+        }
     }
 }
 
@@ -194,6 +213,7 @@ impl Runtime for Tokio {
                 tasks.push((read, header));
             }
         }
+        self.mark_ready(world, &mut tasks);
         // Only now is it known which of their functions they share.
         for (read, header) in &mut tasks {
             read.task.name = self.name_of(header.vtable, &read.task.root);
@@ -216,7 +236,8 @@ impl Runtime for Tokio {
             });
             read.task.runtime = snapshot.runtimes.len() + index;
         }
-        let roots = roots::find(world, &self.unwinder);
+        let mut roots = roots::find(world, &self.unwinder);
+        roots.retain(|root| root.is_one(&self.code, world.memory));
         for root in &roots {
             let mut read = self.read_root(world, root, fs_base);
             let index = threads::runtime_of(world, root, &runtimes).unwrap_or_else(|| {
@@ -257,13 +278,13 @@ impl Runtime for Tokio {
             let serves = match thread.role {
                 ThreadRole::Worker(index) => Some(index),
                 ThreadRole::BlockOn => threads::current_thread_runtime(world, thread, &runtimes),
-                ThreadRole::BlockingPool | ThreadRole::Plain => None,
+                ThreadRole::BlockingPool | ThreadRole::Plain | ThreadRole::Unknown => None,
             };
             if let Some(index) = serves {
                 runtimes[index].workers.push(thread.tid);
             }
         }
-        let plain = |thread: &Thread| thread.role == ThreadRole::Plain;
+        let plain = |thread: &Thread| matches!(thread.role, ThreadRole::Plain | ThreadRole::Unknown);
         if !runtimes.is_empty()
             && described.iter().all(plain)
             && described.iter().any(|thread| !thread.frames.is_empty())
@@ -295,6 +316,7 @@ impl Runtime for Tokio {
         let mut resources = resources::read(&self.code, world.memory, &mut read, fs_base);
         channels::settle(&self.code, world.modules, world.memory, &mut read, &mut resources);
         reach::note(self, world, fs_base, &roots, &mut read, &mut resources);
+        pool::note(&headers, &described, &read, &mut resources);
         count(&read, &mut snapshot.coverage);
         snapshot.runtimes.extend(runtimes);
         snapshot.threads.extend(described);

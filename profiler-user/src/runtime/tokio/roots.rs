@@ -14,7 +14,7 @@ use super::{
     classify,
     code::Code,
     holds::{self, Dropping},
-    poll,
+    poll, threads,
 };
 use crate::{
     debuginfo::{FrameRegisters, Module, RegisterUnwinder, name},
@@ -31,10 +31,15 @@ const SCHEDULER: &str = "tokio::runtime::scheduler::current_thread::CoreGuard::b
 /// The functions in which the former parks, also where it was inlined itself; only it calls them.
 const PARK: &[&str] = &["tokio::runtime::park::CachedParkThread::park", "tokio::runtime::park::Inner::park"];
 
+/// The function in which the executors of others park: `block_on` of `futures` and of many a program.
+const THREAD_PARK: &[&str] = &["std::thread::functions::park", "std::thread::park"];
+
 /// How a root is polled again.
 enum Again {
     /// Go on where the park function returns to.
     Parker,
+    /// The same, of somebody else's executor: if it is one.
+    Foreign,
     /// Go on where the thread entered the kernel, through the whole driver, with the root's flag set.
     Scheduler,
 }
@@ -68,7 +73,10 @@ pub(super) fn find<'w>(world: &'w World<'_>, unwinder: &RegisterUnwinder) -> Vec
                 _ => None,
             });
             let is_named = named.is_some();
-            let (at, again) = named.or_else(|| Some((around_park(stack)?, Again::Parker)))?;
+            let parker = || Some((around(stack, PARK)?, Again::Parker));
+            let foreign = || Some((around(stack, THREAD_PARK)?, Again::Foreign));
+            let (at, again) = named.or_else(parker).or_else(foreign)?;
+            let park = if matches!(again, Again::Foreign) { THREAD_PARK } else { PARK };
             // With a frame of the program inside the loop something is being polled: the root does not wait.
             if stack[at + 1..].iter().any(|frame| is_program(&frame.function)) {
                 return None;
@@ -80,11 +88,17 @@ pub(super) fn find<'w>(world: &'w World<'_>, unwinder: &RegisterUnwinder) -> Vec
             let calls = |frame: &FrameRegisters, found: &dyn Fn(&str) -> bool| {
                 functions(world.modules, frame).iter().any(|name| found(name))
             };
-            let callers = callers(&stack[..=at]);
+            // Inside of a poll all that lies between the two waits with it.
+            let outer = threads::inside_poll(stack).unwrap_or(0);
+            let callers = if outer > 0 && outer <= at { shown(&stack[outer..=at]) } else { callers(&stack[..=at]) };
             let at = if is_named {
                 frames.iter().skip(1).position(|frame| calls(frame, &is_loop))? + 1
             } else {
-                frames.iter().rposition(|frame| calls(frame, &is_park)).filter(|park| park + 1 < frames.len())? + 1
+                frames
+                    .iter()
+                    .rposition(|frame| calls(frame, &|name| park.contains(&name)))
+                    .filter(|park| park + 1 < frames.len())?
+                    + 1
             };
             let outside = frames.iter().skip(at).position(|frame| !is_tokio(world.modules, frame));
             let end = outside.map_or(frames.len(), |outside| at + outside);
@@ -93,14 +107,14 @@ pub(super) fn find<'w>(world: &'w World<'_>, unwinder: &RegisterUnwinder) -> Vec
         .collect()
 }
 
-/// The frame of a stack, root first, that parks; `None` where none does.
-fn around_park(stack: &[Frame]) -> Option<usize> {
-    let park = stack.iter().position(|frame| is_park(&frame.function))?;
-    park.checked_sub(1)
+/// The frame of a stack, root first, that calls the first of the functions `park`; `None` where none does.
+fn around(stack: &[Frame], park: &[&str]) -> Option<usize> {
+    stack.iter().position(|frame| park.contains(&&*frame.function))?.checked_sub(1)
 }
 
-fn is_park(function: &str) -> bool {
-    PARK.contains(&function)
+/// The functions of the program in a part of a stack.
+fn shown(stack: &[Frame]) -> Vec<Frame> {
+    stack.iter().filter(|frame| is_program(&frame.function)).cloned().collect()
 }
 
 /// The innermost function of the program in the part of a stack, root first, that lies around the loop of a `block_on`, and
@@ -108,7 +122,7 @@ fn is_park(function: &str) -> bool {
 fn callers(around: &[Frame]) -> Vec<Frame> {
     let caller = around.iter().rposition(|frame| is_program(&frame.function) && !frame.is_library());
     let called = caller.map_or(&[][..], |caller| &around[caller..]);
-    called.iter().filter(|frame| is_program(&frame.function)).cloned().collect()
+    shown(called)
 }
 
 /// Whether a frame belongs to the program, not to the machinery that parks a thread.
@@ -150,7 +164,7 @@ impl Root<'_> {
     /// Which frames may own it.
     fn owners(&self) -> Range<usize> {
         match self.again {
-            Again::Parker => self.at..self.at + 1,
+            Again::Parker | Again::Foreign => self.at..self.at + 1,
             // Which of the frames that entered the runtime owns the root is the optimiser's choice.
             Again::Scheduler => self.at..self.end,
         }
@@ -160,16 +174,24 @@ impl Root<'_> {
     pub(super) fn poll(&self, code: &Code, memory: &dyn Memory) -> poll::Polled {
         match self.again {
             Again::Parker => poll::resume(code, memory, &self.frames[self.at..=self.at], self.fs_base, &[]).0,
-            Again::Scheduler => {
-                let frames = &self.frames[..self.end];
-                let (polled, flags) = poll::resume(code, memory, frames, self.fs_base, &[]);
-                if !polled.hits.is_empty() || flags.is_empty() {
-                    return polled;
-                }
-                // The flags that the scheduler took back and found clear: with them set it polls the root.
-                poll::resume(code, memory, frames, self.fs_base, &flags).0
-            }
+            Again::Foreign => self.poll_with_flags(code, memory, &self.frames[self.at..=self.at]),
+            Again::Scheduler => self.poll_with_flags(code, memory, &self.frames[..self.end]),
         }
+    }
+
+    /// Goes on in `frames`; where that polls nothing, once more with the flags set that were taken back and found clear: who
+    /// wakes the root sets them.
+    fn poll_with_flags(&self, code: &Code, memory: &dyn Memory, frames: &[FrameRegisters]) -> poll::Polled {
+        let (polled, flags) = poll::resume(code, memory, frames, self.fs_base, &[]);
+        if !polled.hits.is_empty() || flags.is_empty() {
+            return polled;
+        }
+        poll::resume(code, memory, frames, self.fs_base, &flags).0
+    }
+
+    /// Whether it is a root: a thread may park for other reasons.
+    pub(super) fn is_one(&self, code: &Code, memory: &dyn Memory) -> bool {
+        !matches!(self.again, Again::Foreign) || !self.poll(code, memory).hits.is_empty()
     }
 
     /// Whether going on from where its thread waits is enough to have it polled again.
@@ -225,10 +247,10 @@ mod tests {
         let parked = ["tokio::runtime::park::CachedParkThread::park", "tokio::runtime::park::Inner::park", "syscall"];
         let inside = |caller| stack(&[&["std::rt::lang_start", "app::serve", caller], &parked[..]].concat());
         let (named, inlined) = (inside("tokio::runtime::runtime::Runtime::block_on"), inside("app::main"));
-        assert_eq!((around_park(&named), around_park(&inlined)), (Some(2), Some(2)));
+        assert_eq!((around(&named, PARK), around(&inlined, PARK)), (Some(2), Some(2)));
         assert_eq!(callers(&named[..=2]), stack(&["app::serve"]));
         assert_eq!(callers(&inlined[..=2]), stack(&["app::main"]));
-        assert_eq!(around_park(&stack(&["app::main", "syscall"])), None);
+        assert_eq!(around(&stack(&["app::main", "syscall"]), PARK), None);
     }
 
     #[test]

@@ -1,15 +1,16 @@
 //! One task, or one root of a `block_on`: polled and dropped over a copy-on-write view.
 
-use std::{hash::Hasher as _, ops::Range, sync::Arc};
+use std::{ops::Range, sync::Arc};
 
-use rustc_hash::{FxHashMap, FxHasher};
+use rustc_hash::FxHashMap;
 
 use super::{
     classify::{self, Leaf},
-    context,
+    context::Observed,
     ends::Share,
     heap::{self, Header},
     holds::{Dropped, Dropping, Released},
+    imprint::{self, CELL_CHECKED},
     names,
     poll::{self, Hit, Polled},
     probe::{Asked, Probe},
@@ -27,9 +28,6 @@ use crate::{
     runtime::World,
     target::{AddressSpace, Memory},
 };
-
-/// Bytes of a task cell that are compared to see whether it changed while it was read, at most.
-const CELL_CHECKED: u64 = 64 << 10;
 
 /// What the semaphore waits of a task told.
 #[derive(Default)]
@@ -80,14 +78,16 @@ impl Tokio {
         first_only: bool,
     ) -> Polled {
         let memory = world.memory;
-        let mut context = self.context;
+        let (mut context, mut current_task) = (self.context, self.current_task);
         let id = memory.read_u64(header.address + vtable.id_offset).ok();
         let polled = poll::run(&self.code, memory, vtable, header, fs_base, first_only, &mut |machine| {
             if let (None, Some(offset), Some(id)) = (context, self.tls_offset, id) {
-                context = context::observe(machine, memory, fs_base, offset, id);
+                let observed = Observed::of(machine, memory, fs_base, offset, id);
+                current_task = current_task.or(observed.as_ref().map(Observed::current_task));
+                context = observed.and_then(|observed| observed.context());
             }
         });
-        self.context = context;
+        (self.context, self.current_task) = (context, current_task);
         self.learn_poll_code(header.vtable, &polled);
         polled
     }
@@ -308,7 +308,7 @@ impl Tokio {
                 labels: None,
                 since: None,
                 root,
-                imprint: incomplete.as_ref().and_then(|_| imprint(memory, &cell)),
+                imprint: incomplete.as_ref().and_then(|_| imprint::of_cell(memory, &cell)),
                 incomplete: incomplete.map(Into::into),
                 awaits_known,
                 unstable: !unchanged(memory, header, cell, &self.vtables),
@@ -354,15 +354,6 @@ fn unwatched(polled: &Polled) -> Option<String> {
 /// Why a task of a stripped binary is not understood: most of what its destructor gives back has no name.
 fn nameless(vtable: &TaskVtable) -> Option<String> {
     vtable.by_shape.then(|| "what else it holds: its program has no symbols".to_owned())
-}
-
-/// A digest of the cell as the view has it.
-fn imprint(memory: &AddressSpace, cell: &Range<u64>) -> Option<u64> {
-    let mut bytes = vec![0; (cell.end - cell.start).min(CELL_CHECKED) as usize];
-    memory.read(cell.start, &mut bytes).ok()?;
-    let mut digest = FxHasher::default();
-    digest.write(&bytes);
-    Some(digest.finish())
 }
 
 /// Whether the cell is now as the view has it, so that what was read of it held at one moment.

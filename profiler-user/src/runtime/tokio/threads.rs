@@ -158,9 +158,9 @@ fn remembered(known: Option<&(ThreadRole, u64)>, runtimes: &[Runtime]) -> Thread
         Some((ThreadRole::Worker(_), address)) => runtimes
             .iter()
             .position(|runtime| runtime.address == *address)
-            .map_or(ThreadRole::Plain, ThreadRole::Worker),
+            .map_or(ThreadRole::Unknown, ThreadRole::Worker),
         Some((role, _)) => *role,
-        None => ThreadRole::Plain,
+        None => ThreadRole::Unknown,
     }
 }
 

@@ -48,6 +48,7 @@ pub(in crate::tui) fn workers(view: &View, index: &Index) -> Vec<Line> {
         (ThreadRole::BlockOn, "threads in block_on"),
         (ThreadRole::BlockingPool, "blocking pool"),
         (ThreadRole::Plain, "other threads"),
+        (ThreadRole::Unknown, "threads not seen at rest yet"),
     ] {
         let of_role: Vec<&Thread> = snapshot.threads.iter().filter(|t| t.role == role && !is_worker(t)).collect();
         if !of_role.is_empty() {
