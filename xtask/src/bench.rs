@@ -2,6 +2,7 @@
 
 mod analysis;
 mod cgroup;
+mod first;
 mod footprint;
 pub(crate) mod measure;
 pub(crate) mod report;
@@ -62,11 +63,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let fixtures = build_fixtures("release", Fixtures::All)?;
     let service = Fixture::start(&fixtures.join("http"))?;
     let all = in_turns((&gordian, &fixtures.join("load"), &service), &Attachment::ALL, &arguments.runs)?;
-    let mut first = Vec::new();
-    for profile in ["release", "debuginfo"] {
-        let program = build_fixtures(profile, Fixtures::All)?.join("deadlock");
-        first.push((profile.to_owned(), measure::first_findings(&gordian, &program, arguments.findings)?));
-    }
+    let first = first::all(&gordian, arguments.findings)?;
 
     drop(service);
     let page = report::page(&all, &first, arguments)

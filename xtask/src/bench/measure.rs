@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader},
     path::Path,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -303,29 +302,4 @@ fn memory_bytes(pid: u32) -> Result<f64> {
         kilobytes.map(|kilobytes: f64| kilobytes * 1024.0).with_context(|| format!("no {name} in {file}"))
     };
     Ok(line("smaps_rollup", "Rss:")? + line("status", "VmPTE:")?)
-}
-
-/// Seconds from the start of `gordian check` to the first finding it says, each on a fresh process of `program`, which has a
-/// deadlock in it.
-pub(crate) fn first_findings(gordian: &Path, program: &Path, times: usize) -> Result<Vec<f64>> {
-    let mut seconds = Vec::with_capacity(times);
-    for _ in 0..times {
-        let service = Fixture::start(program)?;
-        let start = Instant::now();
-        let mut child = Command::new(gordian)
-            .args(["check", &service.pid().to_string(), "--jsonl"])
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("cannot start gordian")?;
-        let stdout = child.stdout.take().context("stdout is a pipe")?;
-        let mut found = None;
-        for line in BufReader::new(stdout).lines() {
-            if line?.contains("\"deadlock\"") && found.is_none() {
-                found = Some(start.elapsed().as_secs_f64());
-            }
-        }
-        child.wait()?;
-        seconds.push(found.context("gordian did not find the deadlock")?);
-    }
-    Ok(seconds)
 }

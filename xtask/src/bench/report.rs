@@ -42,7 +42,7 @@ pub(super) fn page(all: &[Series], first: &[(String, Vec<f64>)], arguments: &Arg
          ## From start to the first finding\n\n\
          `gordian check PID --jsonl` on a fresh process with a deadlock in it, {findings} times each; gordian starts afresh too and \
          keeps nothing between its runs, the files are in the kernel's page cache.\n\n\
-         | build of the target | median | slowest |\n|---|---|---|\n",
+         | target | median | slowest |\n|---|---|---|\n",
     );
     for (profile, seconds) in first {
         let slowest = seconds.iter().copied().fold(0.0, f64::max);
