@@ -57,6 +57,9 @@ pub trait Runtime {
         Duration::from_millis(300)
     }
 
+    /// Whether its threads poll tasks, so that one which blocks in the kernel keeps others from being polled.
+    fn polls(&self) -> bool;
+
     /// Functions whose entry means that a task begins or ends a wait, by address in the target: for *trace waits*.
     fn wait_functions(&self) -> Vec<u64>;
 }

@@ -137,7 +137,9 @@ impl Observer {
             // One look: whoever asks for it wants all there is to be told of its tasks.
             inspector.describe_descriptors(&mut snapshot);
         }
-        let probing = pid.zip(events).map_or_else(Probing::off, |(pid, to)| {
+        // Where nothing is polled there is no poll to block in: the kernel programs would run at each switch of a thread for nothing.
+        let polled = pid.zip(events).filter(|_| inspector.polls());
+        let probing = polled.map_or_else(Probing::off, |(pid, to)| {
             let file_of = |address| inspector.file_of(address);
             let (context, points) = (inspector.thread_context(), inspector.wait_functions());
             Probing::start(pid, &options, context, &points, file_of, to)

@@ -133,6 +133,11 @@ impl Inspector {
         self.runtimes.iter().map(|runtime| runtime.apart()).max().unwrap_or_default()
     }
 
+    /// Whether threads of any runtime poll tasks.
+    pub(super) fn polls(&self) -> bool {
+        self.runtimes.iter().any(|runtime| runtime.polls())
+    }
+
     /// Functions that begin or end a wait, by address.
     pub(super) fn wait_functions(&self) -> Vec<u64> {
         self.runtimes.iter().flat_map(|runtime| runtime.wait_functions()).collect()

@@ -217,6 +217,11 @@ impl Runtime for Go {
         queued::STILL + MARGIN
     }
 
+    fn polls(&self) -> bool {
+        // A thread that blocks in a system call hands its goroutines to another.
+        false
+    }
+
     fn wait_functions(&self) -> Vec<u64> {
         Vec::new()
     }

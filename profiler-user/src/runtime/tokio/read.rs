@@ -359,6 +359,10 @@ impl Runtime for Tokio {
         threads::inside_poll(frames)
     }
 
+    fn polls(&self) -> bool {
+        true
+    }
+
     fn wait_functions(&self) -> Vec<u64> {
         self.code.wait_functions()
     }
