@@ -96,6 +96,7 @@ fn alone(graph: &Graph<'_>, link: Link) -> String {
         Relation::Sender => ", whose sender it owns itself",
         Relation::Receiver => ", whose receiver it owns itself",
         Relation::Reaches => ", which only it itself can reach",
+        Relation::Begins => ", which only its own thread could begin",
         Relation::Ends | Relation::Runs => ", which is itself",
     };
     format!("{} {}{tail}", names::full(graph, link.from), waits(graph, link.from))
@@ -114,6 +115,9 @@ fn chain(graph: &Graph<'_>, links: &[Link]) -> String {
             Relation::Sender => format!("{}, whose sender is owned by {whom}", waits(graph, link.from)),
             Relation::Receiver => format!("{}, whose receiver is owned by {whom}", waits(graph, link.from)),
             Relation::Reaches => format!("{}, which only {whom} could reach", waits(graph, link.from)),
+            Relation::Begins => {
+                format!("{}, which stands in the pool's queue until {whom} is done", waits(graph, link.from))
+            }
             Relation::Ends => format!("waits for the end of {whom}"),
             Relation::Runs => format!("can only be run by {whom}"),
         };
@@ -134,6 +138,7 @@ enum Relation {
     Sender,
     Receiver,
     Reaches,
+    Begins,
     Ends,
     Runs,
 }
@@ -152,6 +157,9 @@ fn relation(graph: &Graph<'_>, link: Link) -> Relation {
         Need::Permits(..) => Relation::Before,
         Need::Release(_) => Relation::Holds,
         Need::Reached(resource) if link.to.is_some_and(|to| has(resource, to)) => Relation::Holds,
+        Need::Reached(resource) if graph.resources.all[resource].key.kind == ResourceKind::BlockingPool => {
+            Relation::Begins
+        }
         Need::Reached(_) => Relation::Reaches,
         Need::Message(_) => Relation::Sender,
         Need::Room(_) => Relation::Receiver,

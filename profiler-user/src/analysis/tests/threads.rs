@@ -72,6 +72,7 @@ fn jobs_that_wait_for_jobs(others: Vec<Thread>) -> Snapshot {
 fn work_that_only_those_who_wait_for_it_could_begin_never_begins() {
     let found = only(&jobs_that_wait_for_jobs(vec![]));
     assert_eq!((found.kind, found.certainty, found.tasks.len()), (FindingKind::Deadlock, Certainty::Proved, 2));
+    assert!(found.summary.contains("which stands in the pool's queue until block_on:101"), "{}", found.summary);
     // A third thread of the pool sleeps, and comes back.
     let third = Thread { role: ThreadRole::BlockingPool, ..worker(102, ThreadActivity::Blocked) };
     assert_eq!(findings(&jobs_that_wait_for_jobs(vec![third])), []);
