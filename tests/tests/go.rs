@@ -248,6 +248,8 @@ fn every_stuck_goroutine_is_proved() {
         let fixture = start!("every_stuck_goroutine_is_proved", "guilty", version, link, [family]);
         let document = look(&fixture);
         assert_eq!(stuck(&document), number(&fixture.ready["stuck"]), "{family}, Go {version}: {document:#}");
+        // Where nothing is polled kernel programs would find nothing.
+        assert_eq!(document["probes"]["switch"], "off", "{family}, Go {version}");
         let certainty = if fixture.ready["likely"] == true { "likely" } else { "proved" };
         for finding in list(&document["findings"]) {
             assert_eq!(finding["certainty"], certainty, "{family}, Go {version}: {finding:#}");
