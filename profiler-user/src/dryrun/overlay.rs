@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 
 use super::unknown::Why;
 use super::value::Value;
-use crate::target::Memory;
+use crate::target::{LOWEST, Memory};
 
 const PAGE: usize = 4096;
 
@@ -18,8 +18,6 @@ const PAGE: usize = 4096;
 pub(super) const PRIVATE: u64 = 0x0100_0000_0000_0000;
 /// One past the private addresses.
 pub(super) const PRIVATE_END: u64 = 0x0200_0000_0000_0000;
-/// Below this nothing is mapped (`vm.mmap_min_addr`): writes there are null pointers gone astray.
-const LOWEST: u64 = 0x1_0000;
 /// The longest single read or write.
 pub(super) const WIDEST: usize = 32;
 
@@ -273,6 +271,7 @@ impl<'m> Overlay<'m> {
     /// only what is written will be there.
     fn copy_page(&mut self, number: u64) -> Result<usize, Why> {
         let address = number * PAGE as u64;
+        // Writes below are null pointers gone astray.
         if !(LOWEST..PRIVATE_END).contains(&address) {
             return Err(Why::Memory(address));
         }

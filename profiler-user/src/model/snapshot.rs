@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{LostCounts, Resource, Task, Thread};
+use super::{LostCounts, Resource, Task, Thread, ThreadRole};
 
 /// Which runtime, as its users call it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -102,6 +102,13 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// The threads that poll the tasks of a runtime, by its index, as far as they are known.
+    pub fn workers_of(&self, runtime: usize) -> impl Iterator<Item = &Thread> {
+        let listed = self.runtimes.get(runtime).map_or(&[][..], |runtime| &runtime.workers);
+        let serves = move |thread: &&Thread| thread.role == ThreadRole::Worker(runtime) || listed.contains(&thread.tid);
+        self.threads.iter().filter(serves)
+    }
+
     /// An empty snapshot of `target`, taken now.
     pub fn empty(target: Target) -> Self {
         Self {

@@ -17,6 +17,13 @@ pub enum ThreadRole {
     Unknown,
 }
 
+impl ThreadRole {
+    /// Whether the thread is known to serve a runtime.
+    pub fn is_of_runtime(self) -> bool {
+        !matches!(self, Self::Plain | Self::Unknown)
+    }
+}
+
 /// What a thread does now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ThreadActivity {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rustc_hash::FxHashMap;
 
 use crate::{
-    model::{BlockedPoll, Frame, PartyId, Snapshot, Syscall, Thread, ThreadActivity, ThreadRole},
+    model::{BlockedPoll, Frame, PartyId, Snapshot, Syscall, Thread, ThreadActivity},
     probe::{Block, BlockedThread},
 };
 
@@ -94,7 +94,7 @@ impl Blocking {
         let party = seen.map(|seen| seen.party).or_else(by_id);
         let known = snapshot.threads.iter().find(|known| known.tid == thread.tid);
         // A thread of no runtime polls nothing, whatever it blocks in.
-        if party.is_none() && known.is_some_and(|known| matches!(known.role, ThreadRole::Plain | ThreadRole::Unknown)) {
+        if party.is_none() && known.is_some_and(|known| !known.role.is_of_runtime()) {
             return;
         }
         self.ended.push((

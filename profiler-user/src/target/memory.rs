@@ -2,6 +2,9 @@
 
 use thiserror::Error;
 
+/// Below this nothing is mapped (`vm.mmap_min_addr`).
+pub const LOWEST: u64 = 0x1_0000;
+
 /// A read that did not happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum MemoryError {

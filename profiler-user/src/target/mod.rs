@@ -27,7 +27,7 @@ pub use error::TargetError;
 pub use files::{ModuleFile, Root, read_file};
 pub use freeze::Frozen;
 pub use mappings::{Mapping, Mappings};
-pub use memory::{Memory, MemoryError};
+pub use memory::{LOWEST, Memory, MemoryError};
 pub use privileges::{Capability, lacking, remedy};
 pub use process::Process;
 pub use registers::UserRegisters;

@@ -12,7 +12,7 @@ use rustc_hash::FxHashMap;
 use crate::{
     analysis::{identity, names},
     model::{
-        Certainty, Finding, FindingKind, FindingThread, PartyId, Snapshot, Task, TaskState, ThreadActivity, ThreadRole,
+        Certainty, Finding, FindingKind, FindingThread, PartyId, Snapshot, Task, TaskState, Thread, ThreadActivity,
     },
 };
 
@@ -69,9 +69,8 @@ impl Watch {
 
 /// The tasks of a runtime that are being polled, in order; none where one of its threads waits for work.
 fn polled(now: &Snapshot, runtime: usize) -> Vec<PartyId> {
-    let serves = |tid: i32, role| role == ThreadRole::Worker(runtime) || now.runtimes[runtime].workers.contains(&tid);
-    let is_idle = |activity: &ThreadActivity| matches!(activity, ThreadActivity::Parked | ThreadActivity::Driving);
-    if now.threads.iter().any(|thread| serves(thread.tid, thread.role) && is_idle(&thread.activity)) {
+    let is_idle = |thread: &Thread| matches!(thread.activity, ThreadActivity::Parked | ThreadActivity::Driving);
+    if now.workers_of(runtime).any(is_idle) {
         return Vec::new();
     }
     let polled = now.tasks.iter().filter(|task| task.runtime == runtime && task.state == TaskState::Running);

@@ -8,14 +8,15 @@ use super::{
     layout::Layout,
     moduledata::ModuleData,
 };
-use crate::{debuginfo::Module, target::Memory};
+use crate::{
+    debuginfo::Module,
+    target::{LOWEST, Memory},
+};
 
 /// Goroutines that are read at most.
 const MOST: u64 = 64 << 20;
 /// Elements that are tried before a list is believed.
 const TRIED: u64 = 16;
-/// Nothing is mapped below.
-const LOWEST: u64 = 0x1_0000;
 /// Largest `bss` that is searched.
 const LARGEST_BSS: u64 = 1 << 30;
 

@@ -22,7 +22,7 @@ use crate::{
         WaitMode,
     },
     runtime::Reads,
-    target::{AddressSpace, Memory},
+    target::{AddressSpace, LOWEST, Memory},
 };
 
 /// The function in which a goroutine waits for a connection; the package's own goroutines are in nothing else.
@@ -30,8 +30,6 @@ const WAITS_IN: &str = "database/sql.(*DB).conn";
 const PACKAGE: &str = "database/sql.";
 /// Bytes behind its frame in which it keeps what it was called with.
 const ARGUMENTS: u64 = 64;
-/// Nothing is mapped below.
-const LOWEST: u64 = 0x1_0000;
 /// Goroutines that are looked at.
 const MOST: usize = 1 << 14;
 /// Connections of a pool that are believed.

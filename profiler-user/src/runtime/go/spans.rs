@@ -8,7 +8,10 @@ use super::{
     layout::Layout,
     moduledata::ModuleData,
 };
-use crate::{debuginfo::Module, target::Memory};
+use crate::{
+    debuginfo::Module,
+    target::{LOWEST, Memory},
+};
 
 /// Bytes of a page of the Go heap.
 const PAGE: u64 = 8192;
@@ -22,8 +25,6 @@ const MOST: u64 = 64 << 20;
 const LARGEST_HEAP: u64 = 1 << 40;
 /// Spans that are tried before a list is believed.
 const TRIED: u64 = 64;
-/// Nothing is mapped below.
-const LOWEST: u64 = 0x1_0000;
 
 /// Memory that holds objects of one size.
 #[derive(Clone, Debug, PartialEq, Eq)]

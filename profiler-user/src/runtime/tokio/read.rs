@@ -23,7 +23,7 @@ use crate::{
     locks::Contended,
     model::{
         Coverage, Frame, PartyId, ResourceKey, ResourceKind, Runtime as RuntimeInstance, RuntimeKind, Snapshot,
-        TaskState, Thread, ThreadActivity, ThreadRole,
+        TaskState, ThreadActivity, ThreadRole,
     },
     runtime::{Runtime, ThreadContext, World},
     target::{self, Memory, ThreadFacts, thread_pointer},
@@ -284,9 +284,8 @@ impl Runtime for Tokio {
                 runtimes[index].workers.push(thread.tid);
             }
         }
-        let plain = |thread: &Thread| matches!(thread.role, ThreadRole::Plain | ThreadRole::Unknown);
         if !runtimes.is_empty()
-            && described.iter().all(plain)
+            && !described.iter().any(|thread| thread.role.is_of_runtime())
             && described.iter().any(|thread| !thread.frames.is_empty())
         {
             snapshot.missing.push(ROLELESS.into());

@@ -28,11 +28,7 @@ pub(in crate::tui) fn workers(view: &View, index: &Index) -> Vec<Line> {
                 .and(Tone::Plain, format!(" {version}"))
                 .and(Tone::Dim, format!("  {:#x}", runtime.address)),
         );
-        let of_runtime: Vec<&Thread> = snapshot
-            .threads
-            .iter()
-            .filter(|t| t.role == ThreadRole::Worker(at) || runtime.workers.contains(&t.tid))
-            .collect();
+        let of_runtime: Vec<&Thread> = snapshot.workers_of(at).collect();
         if of_runtime.is_empty() {
             let text = if runtime.workers.is_empty() {
                 "no worker thread was found"
