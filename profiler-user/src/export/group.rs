@@ -1,9 +1,6 @@
 //! Tasks that wait alike: the same future at the same await, seen once with a count.
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BTreeSet},
-};
+use std::{cmp::Reverse, collections::BTreeMap};
 
 use rustc_hash::FxHashMap;
 
@@ -27,16 +24,21 @@ impl Group<'_> {
     /// How many are in each state.
     pub fn states(&self) -> BTreeMap<TaskState, u64> {
         let mut states = BTreeMap::new();
-        for task in &self.tasks {
-            *states.entry(task.state).or_default() += 1;
+        // Most are in the same as the one before.
+        for alike in self.tasks.chunk_by(|one, next| one.state == next.state) {
+            *states.entry(alike[0].state).or_default() += alike.len() as u64;
         }
         states
     }
 
-    /// The distinct addresses that their root chains wait at; those not read are left out.
-    pub fn wait_addresses(&self) -> BTreeSet<u64> {
+    /// How many distinct addresses their root chains wait at; those not read are left out.
+    pub fn wait_addresses(&self) -> usize {
         let waits = self.tasks.iter().filter_map(|task| task.root.wait.as_ref());
-        waits.map(|wait| wait.resource.address).filter(|&address| address != 0).collect()
+        let addresses = waits.map(|wait| wait.resource.address).filter(|&address| address != 0);
+        let mut addresses: Vec<u64> = addresses.collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        addresses.len()
     }
 
     /// The longest time that one of them is known to have been in its state, seconds.

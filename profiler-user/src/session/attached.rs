@@ -132,10 +132,12 @@ impl Observer {
             Place::File(_) => None,
         };
         let mut snapshot = inspector.snapshot(&pid.map(registers_once).unwrap_or_default())?;
-        history.date(&mut snapshot);
         if events.is_none() {
             // One look: whoever asks for it wants all there is to be told of its tasks.
+            History::date_alone(&mut snapshot);
             inspector.describe_descriptors(&mut snapshot);
+        } else {
+            history.date(&mut snapshot);
         }
         // Where nothing is polled there is no poll to block in: the kernel programs would run at each switch of a thread for nothing.
         let polled = pid.zip(events).filter(|_| inspector.polls());

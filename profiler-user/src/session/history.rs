@@ -58,6 +58,14 @@ pub(super) struct History {
 const MOST_WAITS: usize = 100_000;
 
 impl History {
+    /// Says of every task of a snapshot that is looked at alone what the runtime itself has noted, or that nothing is known yet.
+    pub(super) fn date_alone(snapshot: &mut Snapshot) {
+        for task in &mut snapshot.tasks {
+            let noted = task.since.filter(|noted| noted.at_least_s > 0.0);
+            task.since = Some(noted.unwrap_or(Since { at_least_s: 0.0, source: SinceSource::Attach }));
+        }
+    }
+
     /// Says of every task of `snapshot` how long it has been as it is.
     pub(super) fn date(&mut self, snapshot: &mut Snapshot) {
         let source = if self.snapshots == 0 { SinceSource::Attach } else { SinceSource::Snapshot };

@@ -238,7 +238,7 @@ impl<'a> From<&Group<'a>> for GroupJson<'a> {
                 .root
                 .wait
                 .as_ref()
-                .map(|wait| WaitKindJson { kind: Shown(&wait.resource.kind), addresses: group.wait_addresses().len() }),
+                .map(|wait| WaitKindJson { kind: Shown(&wait.resource.kind), addresses: group.wait_addresses() }),
             states: group.states().into_iter().map(|(state, n)| (state.name(), n)).collect(),
             origin: first.origin.as_ref().and_then(|origin| origin.site.as_ref()).map(FrameJson::from),
             grown: group.grown,

@@ -201,7 +201,7 @@ fn leaf(page: &mut Page, task: &Task) {
 
 fn shared_leaf(page: &mut Page, group: &Group<'_>) {
     let Some(wait) = &group.first().root.wait else { return };
-    let addresses = group.wait_addresses().len();
+    let addresses = group.wait_addresses();
     let mut shared = wait.clone();
     shared.position = None;
     if addresses != 1 {
