@@ -10,6 +10,7 @@ mod error;
 mod files;
 mod freeze;
 mod image;
+mod joined;
 mod mappings;
 mod memory;
 mod privileges;

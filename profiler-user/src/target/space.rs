@@ -12,18 +12,12 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::{
     Mapping, Mappings, Memory, MemoryError, ModuleFile,
     image::Image,
+    joined::{Joined, read_runs},
     residency::{PAGE, PageMap, Residency},
 };
 
 /// Bytes that one bulk read moves at most: keeps each hold of the target's mmap lock short.
 const BULK: u64 = 1 << 20;
-
-/// Pieces that the kernel reads in one call (`UIO_MAXIOV`).
-const PIECES: usize = 1024;
-/// Bytes of scattered pieces that are read together, unless one piece alone is longer.
-const TOGETHER: u64 = 4 << 20;
-/// Bytes between two pieces that are rather read with them than left out.
-const GAP: u64 = 256;
 
 /// The bytes of one page.
 pub(super) type Page = Box<[u8; PAGE as usize]>;
@@ -167,26 +161,25 @@ impl AddressSpace {
             touched.borrow_mut().add_bulk(pieces.iter().flat_map(pages));
         }
         let (mut buf, mut read) = (self.scratch.take(), Vec::new());
-        let (mut runs, mut places) = (Vec::new(), Vec::new());
-        let mut first = 0;
+        let (mut joined, mut first) = (Joined::default(), 0);
         while first < pieces.len() {
-            let total = join(&pieces[first..], &mut runs, &mut places);
-            if buf.len() < total {
-                buf.resize(total, 0);
+            joined.join(&pieces[first..]);
+            if buf.len() < joined.total {
+                buf.resize(joined.total, 0);
             }
             read.clear();
-            self.read_group(&runs, &mut buf, &mut read);
-            for (index, (run, place)) in places.iter().enumerate() {
+            self.read_group(&joined.runs, &mut buf, &mut read);
+            for (index, (run, place)) in joined.places.iter().enumerate() {
                 let piece = &pieces[first + index];
                 let bytes = &mut buf[*place..*place + piece.end.saturating_sub(piece.start) as usize];
                 let mut there = read[*run];
-                if !there && runs[*run] != *piece {
+                if !there && joined.runs[*run] != *piece {
                     // What lies between the pieces may be what cannot be read.
                     there = self.read_alone(piece.start, bytes);
                 }
                 visit(first + index, there.then_some(&*bytes));
             }
-            first += places.len();
+            first += joined.places.len();
         }
         self.scratch.replace(buf);
     }
@@ -235,16 +228,10 @@ impl AddressSpace {
 
     /// How many bytes of the pieces, one behind the other, the kernel reads at once.
     fn read_vectored(&self, pieces: &[Range<u64>], buf: &mut [u8]) -> usize {
-        let Source::Live { pid, .. } = &self.source else { return 0 };
-        let remote: Vec<RemoteIoVec> = pieces
-            .iter()
-            .map(|piece| RemoteIoVec { base: piece.start as usize, len: (piece.end - piece.start) as usize })
-            .collect();
-        let total: usize = remote.iter().map(|piece| piece.len).sum();
-        if total == 0 {
-            return 0;
+        match &self.source {
+            Source::Live { pid, .. } => read_runs(*pid, pieces, buf),
+            Source::Kept(_) => 0,
         }
-        process_vm_readv(*pid, &mut [IoSliceMut::new(&mut buf[..total])], &remote).unwrap_or(0)
     }
 
     /// Zeroes the part of `buf` for `range`; an error where that is not what the target would see there.
@@ -379,29 +366,6 @@ impl AddressSpace {
     }
 }
 
-/// Joins as many of the pieces as are to be read together to runs, with what lies between neighbours: the kernel then fetches each
-/// page once. Says of each piece in which run it is and where its bytes are, and how many there are of all.
-fn join(pieces: &[Range<u64>], runs: &mut Vec<Range<u64>>, places: &mut Vec<(usize, usize)>) -> usize {
-    runs.clear();
-    places.clear();
-    let mut total = 0_u64;
-    for piece in pieces {
-        let length = piece.end.saturating_sub(piece.start);
-        let gap = runs.last().and_then(|run| piece.start.checked_sub(run.end)).filter(|gap| *gap <= GAP && length > 0);
-        let more = length + gap.unwrap_or(0);
-        if !places.is_empty() && (total + more > TOGETHER || (gap.is_none() && runs.len() == PIECES)) {
-            break;
-        }
-        match (runs.last_mut(), gap) {
-            (Some(run), Some(_)) => run.end = piece.end,
-            _ => runs.push(piece.start..piece.start + length),
-        }
-        places.push((runs.len() - 1, (total + gap.unwrap_or(0)) as usize));
-        total += more;
-    }
-    total as usize
-}
-
 /// The addresses of the pages of a piece.
 fn pages(piece: &Range<u64>) -> impl Iterator<Item = u64> {
     (piece.start & !(PAGE - 1)..piece.end).step_by(PAGE as usize)
@@ -490,15 +454,6 @@ mod tests {
         memory.refresh();
         assert_eq!(residency(&memory, at), Some(Residency::Absent));
         assert_eq!(memory.read_bulk(8, &mut read), Err(MemoryError::Unmapped(8)));
-    }
-
-    #[test]
-    fn neighbours_are_read_together() {
-        let pieces = [0x1000..0x1010, 0x1018..0x1020, 0x9000..0x9008, 0..0, 0x9008..0x9010];
-        let (mut runs, mut places) = (Vec::new(), Vec::new());
-        assert_eq!(join(&pieces, &mut runs, &mut places), 0x20 + 8 + 8);
-        assert_eq!(runs, [0x1000..0x1020, 0x9000..0x9008, 0..0, 0x9008..0x9010]);
-        assert_eq!(places, [(0, 0), (0, 0x18), (1, 0x20), (2, 0x28), (3, 0x28)]);
     }
 
     #[test]

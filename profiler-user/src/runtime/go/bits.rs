@@ -32,6 +32,23 @@ impl Bits {
         }
     }
 
+    /// Those of numbers `64 * place` to `64 * place + 63`, the lowest first.
+    pub(super) fn word(&self, place: usize) -> u64 {
+        self.0.get(place).copied().unwrap_or(0)
+    }
+
+    /// Sets those among them that are set in `bits`.
+    pub(super) fn set_word(&mut self, place: usize, bits: u64) {
+        if let Some(word) = self.0.get_mut(place) {
+            *word |= bits;
+        }
+    }
+
+    /// Clears all of them, and returns those that were set.
+    pub(super) fn take_word(&mut self, place: usize) -> u64 {
+        self.0.get_mut(place).map_or(0, std::mem::take)
+    }
+
     /// The first that is set in a range.
     pub(super) fn next(&self, range: Range<usize>) -> Option<usize> {
         let mut place = range.start / 64;

@@ -29,12 +29,17 @@ impl Known {
         reason.map_or(goroutine.status.word(), String::as_str)
     }
 
-    /// A task for the goroutine.
+    /// Who the goroutine is.
+    pub(super) fn party(&self, goroutine: &Goroutine) -> PartyId {
+        PartyId::Task { runtime: self.allgs, id: goroutine.id }
+    }
+
+    /// A task for the goroutine, which `thread` runs; `runtime` is the index of its runtime.
     pub(super) fn task(
         &mut self,
         goroutine: &Goroutine,
         stack: &Stack<'_>,
-        thread: Option<i32>,
+        (thread, runtime): (Option<i32>, usize),
         start: Option<Start>,
         waiting: &mut Waiting,
     ) -> Task {
@@ -60,9 +65,9 @@ impl Known {
             _ => None,
         };
         Task {
-            party: PartyId::Task { runtime: self.allgs, id: goroutine.id },
+            party: self.party(goroutine),
             address: goroutine.address,
-            runtime: 0,
+            runtime,
             name,
             state: state(goroutine.status),
             status,
@@ -106,20 +111,24 @@ fn since(goroutine: &Goroutine) -> Option<Since> {
 /// The channels that goroutines wait at, with their queues. A channel at which some receive and others send is full and
 /// empty at once only while it is being read.
 pub(super) fn channels(queues: &Queues, parties: &FxHashMap<u64, PartyId>) -> Vec<Resource> {
-    let entry = |goroutine: &u64| QueueEntry { party: parties.get(goroutine).copied(), wants: None };
-    let resource = |address: u64, [receivers, senders]: [&[u64]; 2], buffer: Buffer| Resource {
-        queue: receivers.iter().chain(senders).map(entry).collect(),
-        queue_known: receivers.is_empty() || senders.is_empty(),
+    let resource = |address: u64, queue: Vec<QueueEntry>, queue_known: bool, buffer: Buffer| Resource {
+        queue,
+        queue_known,
         // More than fit are in it only while it is being read.
         buffer: Some(buffer).filter(|buffer| buffer.length <= buffer.capacity),
         ..Resource::new(ResourceKey { kind: ResourceKind::GoChan, address })
     };
-    let shared = queues.shared.iter().map(|(address, channel)| {
+    let entry = |party: Option<PartyId>| QueueEntry { party, wants: None };
+    let mut channels = Vec::with_capacity(queues.shared.len() + queues.alone.len());
+    for (address, channel) in &queues.shared {
         let [receivers, senders] = &channel.waiters;
-        resource(*address, [receivers, senders], channel.buffer)
-    });
-    let alone = queues.alone.iter().filter(|(address, ..)| !queues.shared.contains_key(address));
-    shared.chain(alone.map(|(address, waiter, buffer)| resource(*address, [&[*waiter], &[]], *buffer))).collect()
+        let queue = receivers.iter().chain(senders).map(|goroutine| entry(parties.get(goroutine).copied())).collect();
+        channels.push(resource(*address, queue, receivers.is_empty() || senders.is_empty(), channel.buffer));
+    }
+    for (address, party, buffer) in queues.alone.iter().filter(|(address, ..)| !queues.shared.contains_key(address)) {
+        channels.push(resource(*address, vec![entry(*party)], true, *buffer));
+    }
+    channels
 }
 
 /// Says of everything that the dead wait for who can reach it.
@@ -129,6 +138,9 @@ pub(super) fn close(
     (subjects, tasks): (&[Subject], &[Task]),
     parties: &FxHashMap<u64, PartyId>,
 ) {
+    if dead.all.is_empty() {
+        return;
+    }
     let mut places: FxHashMap<ResourceKey, usize> =
         resources.iter().enumerate().map(|(place, resource)| (resource.key.clone(), place)).collect();
     // The main goroutine in a select without cases only keeps the program alive: no trouble, and it will never act.

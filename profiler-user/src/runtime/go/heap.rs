@@ -56,17 +56,27 @@ impl<'m> Heap<'m> {
     /// Calls `visit` with every pointer of an object, out of the bytes of its span.
     pub(super) fn pointers(&self, object: Object, bytes: &[u8], visit: impl FnMut(u64)) {
         let span = &self.spans.all[object.span];
-        let start = object.index * span.object_size;
         if span.large {
             self.part(span, 0, bytes, visit);
-        } else if span.object_size <= LARGEST_WITH_BITMAP {
-            let marks = if span.object_size >= SMALLEST_WITH_INLINE_MARKS { self.inline_marks } else { 0 };
-            let bitmap = (bytes.len() as u64 - bytes.len() as u64 / 64).saturating_sub(marks);
-            by_bitmap(bytes, bitmap, start / 8..(start + span.object_size) / 8, visit);
+        } else if let Some(small) = self.small(span, bytes) {
+            small.pointers(object.index, visit);
         } else {
+            let start = object.index * span.object_size;
             let ty = u64_at(bytes, start).unwrap_or(0);
             self.by_type(ty, 0, bytes, start + 8..start + span.object_size, visit);
         }
+    }
+
+    /// The bytes of a span as those of objects that have a bitmap; `None` where they have none.
+    pub(super) fn small<'b>(&self, span: &Span, bytes: &'b [u8]) -> Option<Small<'b>> {
+        if span.large || span.object_size > LARGEST_WITH_BITMAP {
+            return None;
+        }
+        let marks = if span.object_size >= SMALLEST_WITH_INLINE_MARKS { self.inline_marks } else { 0 };
+        let bitmap = (bytes.len() as u64 - bytes.len() as u64 / 64).saturating_sub(marks) as usize;
+        let words = bytes.as_chunks::<8>().0;
+        let bitmap = bytes.get(bitmap..).unwrap_or_default().as_chunks::<8>().0;
+        Some(Small { words, bitmap, each: span.object_size as usize / 8 })
     }
 
     /// The same for an object that takes a span of its own, of which `bytes` are a part that begins at `offset`.
@@ -128,25 +138,36 @@ impl<'m> Heap<'m> {
     }
 }
 
-/// The words of `bytes` in `words` that a bitmap, which begins at byte `bitmap`, names.
-fn by_bitmap(bytes: &[u8], bitmap: u64, words: std::ops::Range<u64>, mut visit: impl FnMut(u64)) {
-    let mut word = words.start;
-    while word < words.end {
-        // Up to 64 words at a time.
-        let (place, shift) = (bitmap + word / 64 * 8, word % 64);
-        let count = (64 - shift).min(words.end - word);
-        let mut bits = u64_at(bytes, place).unwrap_or(0) >> shift;
-        if count < 64 {
-            bits &= (1 << count) - 1;
-        }
-        while bits != 0 {
-            let at = (word + u64::from(bits.trailing_zeros())) * 8;
-            if let Some(value) = u64_at(bytes, at).filter(|value| *value != 0) {
-                visit(value);
+/// The words of a span of small objects, at whose end a bitmap says which of them are pointers.
+pub(super) struct Small<'b> {
+    words: &'b [[u8; 8]],
+    bitmap: &'b [[u8; 8]],
+    /// Words of one object.
+    each: usize,
+}
+
+impl Small<'_> {
+    /// Calls `visit` with every pointer of an object.
+    pub(super) fn pointers(&self, index: u64, mut visit: impl FnMut(u64)) {
+        let mut word = (index as usize).saturating_mul(self.each);
+        let end = word.saturating_add(self.each);
+        while word < end {
+            // Up to 64 words at a time.
+            let shift = word % 64;
+            let count = (64 - shift).min(end - word);
+            let mut bits = self.bitmap.get(word / 64).map_or(0, |bits| u64::from_le_bytes(*bits)) >> shift;
+            if count < 64 {
+                bits &= (1 << count) - 1;
             }
-            bits &= bits - 1;
+            while bits != 0 {
+                let value = self.words.get(word + bits.trailing_zeros() as usize);
+                if let Some(value) = value.map(|value| u64::from_le_bytes(*value)).filter(|value| *value != 0) {
+                    visit(value);
+                }
+                bits &= bits - 1;
+            }
+            word += count;
         }
-        word += count;
     }
 }
 
@@ -167,4 +188,32 @@ fn read_mask(memory: &dyn Memory, ty: u64) -> Option<Mask> {
         *last &= (1 << (words % 8)) - 1;
     }
     Some(Mask { words: size / 8, bits })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pointers_of_a_small_object_are_those_that_the_bitmap_names() {
+        // Objects of 24 bytes, of which the 22nd lies across two words of the bitmap.
+        let words: Vec<[u8; 8]> = (1..=128_u64).map(u64::to_le_bytes).collect();
+        let mut bits = [0_u64; 2];
+        for word in [0, 2, 62, 63, 65, 66] {
+            bits[word / 64] |= 1 << (word % 64);
+        }
+        let bitmap = bits.map(u64::to_le_bytes);
+        let small = Small { words: &words, bitmap: &bitmap, each: 3 };
+        let found = |index| {
+            let mut found = Vec::new();
+            small.pointers(index, |pointer| found.push(pointer));
+            found
+        };
+        assert_eq!(
+            [found(0), found(1), found(20), found(21), found(22)],
+            [vec![1, 3], vec![], vec![63], vec![64, 66], vec![67]]
+        );
+        // Past the end of what was read, as when a size does not fit its span.
+        assert!(found(1000).is_empty() && found(u64::MAX).is_empty());
+    }
 }

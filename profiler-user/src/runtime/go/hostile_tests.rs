@@ -71,8 +71,8 @@ proptest! {
             let address = START + at * 8;
             let _ = code.caller(address);
             let _ = code.called_by(&memory, address);
-            let place = Place { sudog: address, channel: address, element: 0 };
-            let _ = queues.place(&memory, &layout, place);
+            let place = Place { sudog: address, channel: address, element: 0, next: 0 };
+            let _ = queues.place(&memory, &layout, place, None);
             let Some(goroutine) = Goroutine::read(&memory, &layout, address) else { continue };
             let at = (goroutine.sp, goroutine.pc, false);
             let piece = stack::piece(&goroutine, at);
@@ -81,7 +81,7 @@ proptest! {
             let mut found = Vec::new();
             let _ = queue::places(&memory, &layout, &goroutine);
             for reason in ["select", "chan receive", "sync.Mutex.Lock", "sync.Cond.Wait", "IO wait", "sleep"] {
-                let _ = waits::read(&memory, &layout, &mut queues, &goroutine, &stack, reason);
+                let _ = waits::read(&memory, &layout, &mut queues, (&goroutine, None), &stack, reason);
             }
             pointers::of(&stack, &mut found);
             pointers::of_record(&memory, &layout, &address.to_le_bytes(), &mut found);

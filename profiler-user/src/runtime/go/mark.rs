@@ -1,7 +1,7 @@
 //! Marking: what can be reached from a set of roots. The heap is read as the marking comes along, span by span in the
 //! order of addresses, round after round; no more than a few spans of it are kept at any moment.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, ops::Range};
 
 use rustc_hash::FxHashSet;
 
@@ -14,7 +14,9 @@ use crate::target::{Ahead, MemoryError};
 
 /// Spans, and bytes of spans, that are read together.
 const SPANS: usize = 1024;
-const BYTES: u64 = 4 << 20;
+const BYTES: u64 = 1 << 20;
+/// Pointers that are looked up together.
+const FOUND: usize = 512;
 /// How many such pieces are on their way at a time: one is followed while the next is read.
 const AHEAD: usize = 2;
 
@@ -26,14 +28,47 @@ struct Sets {
     pending: Bits,
     /// Spans with such objects.
     dirty: Bits,
+    /// Pointers that were found and have yet to be looked up.
+    found: Vec<u64>,
+    /// Room for what becomes of those.
+    pages: Vec<u32>,
+    numbered: Vec<(u32, usize)>,
 }
 
 impl Sets {
+    fn new(spans: &Spans) -> Self {
+        let (objects, count) = (spans.objects, spans.all.len());
+        Self {
+            reached: Bits::new(objects),
+            pending: Bits::new(objects),
+            dirty: Bits::new(count),
+            found: Vec::with_capacity(FOUND),
+            pages: Vec::with_capacity(FOUND),
+            numbered: Vec::with_capacity(FOUND),
+        }
+    }
+
+    /// Reaches the object at an address, at the latest with the next [`Self::flush`].
     fn reach(&mut self, spans: &Spans, address: u64) {
-        let Some((span, number)) = spans.numbered(address) else { return };
-        if self.reached.set(number) && !spans.is_plain(span) {
-            self.pending.set(number);
-            self.dirty.set(span);
+        if self.found.len() >= FOUND {
+            self.flush(spans);
+        }
+        self.found.push(address);
+    }
+
+    /// Reaches all that was found.
+    fn flush(&mut self, spans: &Spans) {
+        let Self { reached, pending, dirty, found, pages, numbered } = self;
+        spans.number_all(found, pages, numbered);
+        found.clear();
+        // Most have been reached before.
+        numbered.retain(|(_, number)| !reached.get(*number));
+        for (span, number) in numbered.drain(..) {
+            let span = span as usize;
+            if reached.set(number) && !spans.is_plain(span) {
+                pending.set(number);
+                dirty.set(span);
+            }
         }
     }
 }
@@ -60,28 +95,25 @@ impl<'m> Marks<'m> {
 
     fn with(heap: Heap<'m>, before: Option<&Self>, closed: impl Iterator<Item = u64>) -> Self {
         let spans = &heap.spans;
-        let (objects, count) = (spans.objects, spans.all.len());
-        let mut sets = Sets { reached: Bits::new(objects), pending: Bits::new(objects), dirty: Bits::new(count) };
+        let mut sets = Sets::new(spans);
         // To be reached before anyone comes, and not to be followed, is to be closed.
         for object in closed.filter_map(|address| spans.object(address)) {
             sets.reached.set(spans.number(object));
         }
         if let Some(before) = before {
             for (span, was) in spans.in_both(&before.heap.spans) {
-                let (first, old) = (spans.all[span].first_object, &before.heap.spans.all[was]);
-                let mut next = old.first_object;
-                let end = next + old.objects as usize;
-                while let Some(number) = before.sets.reached.next(next..end) {
-                    next = number + 1;
-                    let number = first + (number - old.first_object);
-                    if sets.reached.set(number) && !old.no_pointers {
-                        sets.pending.set(number);
+                let (now, old) = (&spans.all[span], &before.heap.spans.all[was]);
+                for (to, from) in words(now).zip(words(old)) {
+                    let new = before.sets.reached.word(from) & !sets.reached.word(to);
+                    sets.reached.set_word(to, new);
+                    if new != 0 && !old.no_pointers {
+                        sets.pending.set_word(to, new);
                         sets.dirty.set(span);
                     }
                 }
             }
         }
-        let ahead = Ahead::new(heap.memory);
+        let ahead = Ahead::bulk(heap.memory);
         Self { heap, sets, ahead }
     }
 
@@ -90,7 +122,7 @@ impl<'m> Marks<'m> {
         &self.heap
     }
 
-    /// Reaches the object at this address, if there is one.
+    /// Reaches the object at this address, if there is one: to be asked for once all was followed.
     pub(super) fn reach(&mut self, address: u64) {
         self.sets.reach(&self.heap.spans, address);
     }
@@ -98,6 +130,7 @@ impl<'m> Marks<'m> {
     /// Follows all that was reached to the end.
     pub(super) fn drain(&mut self) -> Result<(), MemoryError> {
         let (mut next, mut batches) = (0, VecDeque::new());
+        self.sets.flush(&self.heap.spans);
         loop {
             while batches.len() < AHEAD {
                 let batch = self.take_batch(&mut next)?;
@@ -191,23 +224,38 @@ impl<'m> Marks<'m> {
     }
 }
 
+/// The words of bits that a span's objects have.
+fn words(span: &Span) -> Range<usize> {
+    let first = span.first_object / 64;
+    first..first + (span.objects as usize).div_ceil(64)
+}
+
 /// Follows what is pending in a span, to the end as far as it stays in the span.
 fn follow_span(heap: &Heap<'_>, sets: &mut Sets, place: usize, bytes: &[u8]) {
-    let Span { first_object, objects, .. } = heap.spans.all[place];
-    let end = first_object + objects as usize;
-    let mut next = first_object;
+    let span = &heap.spans.all[place];
+    let small = heap.small(span, bytes);
     loop {
-        match sets.pending.next(next..end) {
-            Some(number) => {
-                sets.pending.clear(number);
-                let object = Object { span: place, index: (number - first_object) as u64 };
-                heap.pointers(object, bytes, |pointer| sets.reach(&heap.spans, pointer));
-                next = number + 1;
+        let mut followed = false;
+        for (number, word) in words(span).enumerate() {
+            let mut bits = sets.pending.take_word(word);
+            followed |= bits != 0;
+            while bits != 0 {
+                let index = number as u64 * 64 + u64::from(bits.trailing_zeros());
+                match &small {
+                    Some(small) => small.pointers(index, |pointer| sets.found.push(pointer)),
+                    None => heap.pointers(Object { span: place, index }, bytes, |pointer| sets.found.push(pointer)),
+                }
+                bits &= bits - 1;
             }
-            // What lies before may have been reached meanwhile.
-            None if next > first_object => next = first_object,
-            None => break,
+            if sets.found.len() >= FOUND {
+                sets.flush(&heap.spans);
+            }
         }
+        if !followed {
+            break;
+        }
+        // What lies here may have been reached meanwhile.
+        sets.flush(&heap.spans);
     }
     sets.dirty.clear(place);
 }
@@ -217,5 +265,7 @@ fn follow_large(heap: &Heap<'_>, sets: &mut Sets, place: usize) -> Result<(), Me
     let span = &heap.spans.all[place];
     sets.dirty.clear(place);
     sets.pending.clear(span.first_object);
-    heap.large(span, |pointer| sets.reach(&heap.spans, pointer))
+    heap.large(span, |pointer| sets.reach(&heap.spans, pointer))?;
+    sets.flush(&heap.spans);
+    Ok(())
 }

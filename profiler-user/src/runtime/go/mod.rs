@@ -12,6 +12,7 @@ mod code;
 mod critical;
 mod describe;
 mod goroutine;
+mod goroutines;
 mod heap;
 mod holders;
 #[cfg(test)]

@@ -3,7 +3,10 @@
 use rustc_hash::FxHashMap;
 
 use super::{bytes::u64_at, goroutine::Goroutine, layout::Layout, stack::Stack};
-use crate::{model::Buffer, target::Memory};
+use crate::{
+    model::{Buffer, PartyId},
+    target::Memory,
+};
 
 /// Places of one goroutine that are followed: a select has at most so many cases.
 const MOST_CASES: usize = 1 << 16;
@@ -19,6 +22,8 @@ pub(super) struct Place {
     pub(super) channel: u64,
     /// The semaphore, or what is sent or received into.
     pub(super) element: u64,
+    /// The place behind it in the same queue; 0 for none.
+    pub(super) next: u64,
 }
 
 /// Which way a goroutine waits at a channel.
@@ -43,17 +48,23 @@ pub(super) struct Queues {
     places: FxHashMap<u64, FxHashMap<u64, (Direction, u32)>>,
     /// By address: the channels at which more than one waits.
     pub(super) shared: FxHashMap<u64, Channel>,
-    /// Channels at which only one waits, with the address of its record.
-    pub(super) alone: Vec<(u64, u64, Buffer)>,
+    /// Channels at which only one waits, with who that is.
+    pub(super) alone: Vec<(u64, Option<PartyId>, Buffer)>,
 }
 
 impl Queues {
-    /// Which way the record waits at its channel, and its place there; `None` where it is in no queue by now.
-    pub(super) fn place(&mut self, memory: &dyn Memory, layout: &Layout, place: Place) -> Option<(Direction, u32)> {
+    /// Which way the record of `party` waits at its channel, and its place there; `None` where it is in no queue by now.
+    pub(super) fn place(
+        &mut self,
+        memory: &dyn Memory,
+        layout: &Layout,
+        place: Place,
+        party: Option<PartyId>,
+    ) -> Option<(Direction, u32)> {
         if !self.places.contains_key(&place.channel)
-            && let Some((direction, waiter)) = waits_alone(memory, layout, place)
+            && let Some((direction, buffer)) = waits_alone(memory, layout, place)
         {
-            self.alone.push(waiter);
+            self.alone.push((place.channel, party, buffer));
             return Some((direction, 0));
         }
         let shared = &mut self.shared;
@@ -71,7 +82,7 @@ impl Queues {
                     }
                     let Some(sudog) = Sudog::read(memory, layout, next) else { break };
                     goroutines.push(sudog.goroutine);
-                    next = sudog.next;
+                    next = sudog.place.next;
                 }
                 goroutines
             });
@@ -102,7 +113,6 @@ impl Header {
 /// What a place in a queue says.
 struct Sudog {
     goroutine: u64,
-    next: u64,
     /// The next place of the same goroutine.
     link: u64,
     place: Place,
@@ -112,7 +122,7 @@ impl Sudog {
     fn read(memory: &dyn Memory, layout: &Layout, sudog: u64) -> Option<Self> {
         let fields = [layout.sudog_g, layout.sudog_next, layout.sudog_waitlink, layout.sudog_c, layout.sudog_elem];
         let [goroutine, next, link, channel, element] = words(memory, sudog, fields)?;
-        Some(Self { goroutine, next, link, place: Place { sudog, channel, element } })
+        Some(Self { goroutine, link, place: Place { sudog, channel, element, next } })
     }
 }
 
@@ -131,17 +141,15 @@ fn words<const N: usize>(memory: &dyn Memory, base: u64, offsets: [u64; N]) -> O
     Some(words)
 }
 
-/// Which way the record waits at its channel, where it is the only one there; and the channel, whose record it is, and how
-/// full the channel is.
-fn waits_alone(memory: &dyn Memory, layout: &Layout, place: Place) -> Option<(Direction, (u64, u64, Buffer))> {
-    let header = Header::read(memory, layout, place.channel)?;
+/// Which way the record waits at its channel, where it is the only one there, and how full the channel is.
+fn waits_alone(memory: &dyn Memory, layout: &Layout, place: Place) -> Option<(Direction, Buffer)> {
+    let header = Header::read(memory, layout, place.channel).filter(|_| place.next == 0)?;
     let direction = match header.first {
         [sudog, 0] if sudog == place.sudog => Direction::Receive,
         [0, sudog] if sudog == place.sudog => Direction::Send,
         _ => return None,
     };
-    let sudog = Sudog::read(memory, layout, place.sudog).filter(|sudog| sudog.next == 0)?;
-    Some((direction, (place.channel, sudog.goroutine, header.buffer)))
+    Some((direction, header.buffer))
 }
 
 /// The places of a goroutine at channels, or at the one semaphore it waits for. `None` where they contradict what a

@@ -8,34 +8,27 @@ use super::{
     abandoned, allgs, buildinfo,
     code::Code,
     describe,
-    goroutine::{Goroutine, Park, Status},
-    holders::{self, Deferred, Unlocks},
-    labels,
+    goroutine::{Park, Status},
+    goroutines::Reading,
+    holders::Unlocks,
     layout::{self, Layout},
     moduledata::ModuleData,
-    pointers, pools,
-    queue::Queues,
-    queued::{self, Queued, Waiter},
-    reach::{self, Subject, Subjects},
+    pools,
+    queued::{self, Queued},
+    reach::{self, Subjects},
     spans,
-    stack::{self, Stack},
     stands::Stands,
     threads,
-    waits::{self, Waiting},
 };
 use crate::{
     debuginfo::Module,
     model::{Frame, PartyId, Resource, ResourceKey, Runtime as RuntimeInstance, RuntimeKind, Snapshot, Task},
     runtime::{Runtime, ThreadContext, World},
-    target::{AddressSpace, Memory, ThreadFacts},
+    target::Memory,
 };
 
 /// What two looks may be nearer to one another than was asked for.
 const MARGIN: Duration = Duration::from_millis(50);
-/// Goroutines for which there is room from the beginning, at most.
-const MOST_RESERVED: usize = 1 << 22;
-/// Goroutines that are read together.
-const TOGETHER: usize = 4096;
 /// Modules in one program: more than one only with plugins.
 const MOST_MODULES: usize = 64;
 
@@ -46,8 +39,8 @@ pub(super) struct Known {
     /// Address of the list of goroutines.
     pub(super) allgs: u64,
     /// The minor version; one that is not known is taken for the newest.
-    minor: u32,
-    unlocks: Unlocks,
+    pub(super) minor: u32,
+    pub(super) unlocks: Unlocks,
     /// Address of the list of the heap's spans, where it was found.
     allspans: Option<u64>,
     /// The words for what goroutines do, by status and number of the wait reason.
@@ -63,21 +56,6 @@ pub struct Go {
     /// In which park each goroutine was when it was read last, by its number in the list of all.
     parked: Vec<Option<Park>>,
     queued: Queued,
-}
-
-/// All that one read gives.
-#[derive(Default)]
-struct Reading {
-    tasks: Vec<Task>,
-    subjects: Subjects,
-    queues: Queues,
-    /// Deferred unlocks, with the task's place.
-    deferred: Vec<(usize, Deferred)>,
-    labels: labels::Known,
-    /// Those who wait for a lock.
-    at_locks: Vec<Waiter>,
-    /// Those who wait for a connection of a pool.
-    at_pools: Vec<pools::Waiter>,
 }
 
 impl Go {
@@ -116,6 +94,15 @@ fn learn(module: &Module, memory: &dyn Memory, version: &str) -> Result<Known, S
     })
 }
 
+/// Adds `more` to `some`: where there are none yet without a move of each, of which there may be a million.
+fn add<T>(some: &mut Vec<T>, more: Vec<T>) {
+    if some.is_empty() {
+        *some = more;
+    } else {
+        some.extend(more);
+    }
+}
+
 impl Runtime for Go {
     fn read(&mut self, world: &World<'_>, snapshot: &mut Snapshot) {
         let index = snapshot.runtimes.len();
@@ -130,15 +117,9 @@ impl Runtime for Go {
             snapshot.missing.push("goroutines: the list of all of them cannot be read".into());
             return;
         };
-        let Reading { mut tasks, subjects, queues, deferred, at_locks, at_pools, .. } =
-            known.read(world, &addresses, &self.parked);
-        for task in &mut tasks {
-            task.runtime = index;
-        }
-        self.parked = vec![None; addresses.len()];
-        for subject in subjects.all.iter().filter(|subject| subject.goroutine.status.is_parked()) {
-            self.parked[subject.place] = Some(subject.goroutine.park());
-        }
+        let Reading { mut tasks, subjects, queues, parked, deferred, at_locks, at_pools, .. } =
+            known.read(world, index, &addresses, &self.parked);
+        self.parked = parked;
         let awaited: FxHashSet<ResourceKey> = if deferred.is_empty() {
             FxHashSet::default()
         } else {
@@ -154,9 +135,13 @@ impl Runtime for Go {
         let place = (&known.code, world.memory as &dyn Memory);
         let held = self.queued.observe(snapshot.taken_at, place, &at_locks, &deferred, &mut tasks);
         describe::count(&tasks, &mut snapshot.coverage);
-        let ids: FxHashMap<u64, PartyId> = tasks.iter().map(|task| (task.address, task.party)).collect();
-        snapshot.resources.extend(describe::channels(&queues, &ids));
-        match known.dead(world, &subjects) {
+        let dead = known.dead(world, &subjects);
+        // Of those who wait alone the party is known.
+        let asked = !queues.shared.is_empty() || dead.as_ref().is_ok_and(|dead| !dead.all.is_empty());
+        let named = tasks.iter().filter(|_| asked).map(|task| (task.address, task.party));
+        let ids: FxHashMap<u64, PartyId> = named.collect();
+        add(&mut snapshot.resources, describe::channels(&queues, &ids));
+        match dead {
             Ok(dead) => {
                 describe::close(&mut snapshot.resources, &dead, (&subjects.all, &tasks), &ids);
                 let place = (&known.code, world.memory as &dyn Memory);
@@ -178,12 +163,7 @@ impl Runtime for Go {
             workers: Vec::new(),
         });
         snapshot.threads.extend(threads::describe(world, &tasks));
-        if snapshot.tasks.is_empty() {
-            // To move a million of them takes longer than to read some.
-            snapshot.tasks = tasks;
-        } else {
-            snapshot.tasks.extend(tasks);
-        }
+        add(&mut snapshot.tasks, tasks);
     }
 
     fn describe(&self) -> String {
@@ -228,109 +208,6 @@ impl Runtime for Go {
 }
 
 impl Known {
-    /// Reads the goroutines whose records are at `addresses`, some thousand at a time; `parked` says in which park each was
-    /// when it was read last.
-    fn read(&mut self, world: &World<'_>, addresses: &[u64], parked: &[Option<Park>]) -> Reading {
-        let mut reading = Reading::default();
-        reading.tasks.reserve(addresses.len().min(MOST_RESERVED));
-        reading.subjects.all.reserve(addresses.len().min(MOST_RESERVED));
-        for (number, some) in addresses.chunks(TOGETHER).enumerate() {
-            self.read_some(world, some, number * TOGETHER, parked, &mut reading);
-        }
-        reading
-    }
-
-    /// The goroutines that are in the list of all from number `first` on.
-    fn read_some(
-        &mut self,
-        world: &World<'_>,
-        addresses: &[u64],
-        first: usize,
-        parked: &[Option<Park>],
-        reading: &mut Reading,
-    ) {
-        let memory = world.memory;
-        let (mut goroutines, mut stacks) = (Vec::new(), Vec::new());
-        let records = |addresses: &[u64], size: u64| -> Vec<_> {
-            addresses.iter().map(|address| *address..address.saturating_add(size)).collect()
-        };
-        memory.scattered(&records(addresses, self.layout.g_size), |place, record| {
-            let goroutine = record.and_then(|record| Goroutine::parse(record, &self.layout, addresses[place]));
-            let Some((goroutine, record)) = goroutine.zip(record) else { return };
-            let thread = threads::of(world, &self.layout, &goroutine);
-            let at = match goroutine.status {
-                // What it was at when it ran last is past; where its thread is blocked, the kernel knows.
-                Status::Running => thread.and_then(ThreadFacts::stack).map(|(sp, pc)| (sp, pc, true)),
-                Status::CopyStack => None,
-                _ => Some((goroutine.sp, goroutine.pc, false)),
-            };
-            stacks.push(at.map_or(0..0, |at| stack::piece(&goroutine, at)));
-            let from = reading.subjects.pointers.len();
-            pointers::of_record(memory, &self.layout, record, &mut reading.subjects.pointers);
-            goroutines.push((
-                first + place,
-                goroutine,
-                at,
-                thread.map(|facts| facts.tid),
-                from..reading.subjects.pointers.len(),
-            ));
-        });
-        let mut tasks = Vec::new();
-        memory.scattered(&stacks, |place, bytes| {
-            let (place, goroutine, at, thread, record) = &goroutines[place];
-            let stack = at.map(|at| stack::unwind(&mut self.code, memory, at, bytes.unwrap_or_default()));
-            let stack = stack.unwrap_or_default();
-            let mut waiting = self.waiting(memory, goroutine, &stack, &mut reading.queues);
-            let mut own = None;
-            let start = self.code.start(goroutine.start_pc);
-            if !start.as_ref().is_some_and(|start| start.system) {
-                let unlocks = holders::of((&mut self.code, &mut self.unlocks), memory, &self.layout, goroutine, &stack);
-                let task = reading.tasks.len();
-                reading.deferred.extend(unlocks.into_iter().map(|unlock| (task, unlock)));
-                let mut described = self.task(goroutine, &stack, *thread, start, &mut waiting);
-                described.labels = reading.labels.at(memory, self.minor, goroutine.labels);
-                queued::keep(&mut reading.at_locks, (task, &described), (*place, || goroutine.park()), &stack);
-                pools::keep(&mut reading.at_pools, task, reading.subjects.all.len(), &waiting, &stack);
-                reading.tasks.push(described);
-                tasks.push((task, reading.subjects.all.len()));
-                own = Some(task);
-            }
-            let pointers = &mut reading.subjects.pointers;
-            let from = pointers.len();
-            pointers.extend_from_within(record.clone());
-            if goroutine.status.is_parked() && stack.complete {
-                pointers::of(&stack, pointers);
-            }
-            let before = parked.get(*place).and_then(Option::as_ref);
-            reading.subjects.all.push(Subject {
-                place: *place,
-                task: own,
-                pointers: from..pointers.len(),
-                waiting,
-                stood: before.is_some_and(|park| *park == goroutine.park()),
-                followed: stack.complete,
-                goroutine: goroutine.clone(),
-            });
-        });
-        // Only what still stands as it did had that stack at that moment.
-        let addresses: Vec<u64> =
-            tasks.iter().map(|(_, subject)| reading.subjects.all[*subject].goroutine.address).collect();
-        memory.scattered(&records(&addresses, self.layout.g_size), |place, record| {
-            let (task, subject) = tasks[place];
-            let goroutine = &reading.subjects.all[subject].goroutine;
-            let now = record.and_then(|record| Goroutine::parse(record, &self.layout, goroutine.address));
-            let at_rest = !matches!(goroutine.status, Status::Running | Status::CopyStack);
-            reading.tasks[task].unstable = at_rest && !now.is_some_and(|now| now.stands_as(goroutine));
-        });
-    }
-
-    fn waiting(&self, memory: &AddressSpace, goroutine: &Goroutine, stack: &Stack<'_>, queues: &mut Queues) -> Waiting {
-        if !goroutine.status.is_parked() {
-            return Waiting::default();
-        }
-        waits::read(memory, &self.layout, queues, goroutine, stack, self.status(goroutine))
-    }
-
     /// Who waits for pools of connections, and who has those: noted at the tasks.
     fn pools(
         &mut self,

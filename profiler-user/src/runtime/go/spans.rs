@@ -40,7 +40,7 @@ pub(super) struct Span {
     pub(super) large_type: u64,
     /// First of its special records: finalizers and the like.
     pub(super) specials: u64,
-    /// Number of its first object, counted over all spans.
+    /// Number of its first object among those of all spans: a multiple of 64, so that no two spans share a word of bits.
     pub(super) first_object: usize,
 }
 
@@ -97,6 +97,7 @@ pub(super) struct Spans {
     slots: Vec<Slot>,
     /// Of each span whether its objects hold no pointers.
     no_pointers: Bits,
+    /// One more than the highest number that an object may have.
     pub(super) objects: usize,
     /// Place plus 1 of the span of each page, in numbered blocks by address.
     index: Vec<(u64, Box<[u32]>)>,
@@ -110,7 +111,7 @@ impl Spans {
         let mut spans = Self::default();
         for (place, span) in all.iter_mut().enumerate() {
             span.first_object = spans.objects;
-            spans.objects = spans.objects.saturating_add(span.objects as usize);
+            spans.objects = spans.objects.saturating_add((span.objects as usize).next_multiple_of(64));
             for page in span.range.start / PAGE..span.range.end / PAGE {
                 let number = page / BLOCK;
                 if spans.index.last().is_none_or(|(last, _)| *last < number) {
@@ -146,18 +147,31 @@ impl Spans {
         Some(Object { span, index })
     }
 
-    /// The same as the place of its span and its number among all objects.
-    pub(super) fn numbered(&self, address: u64) -> Option<(usize, usize)> {
-        let (span, index) = self.locate(address)?;
-        Some((span, (self.slots[span].first_object + index) as usize))
-    }
-
     fn locate(&self, address: u64) -> Option<(usize, u64)> {
-        let page = address / PAGE;
-        let place = self.index[self.block(page / BLOCK)?].1[(page % BLOCK) as usize];
-        let place = (place as usize).checked_sub(1)?;
+        let place = (self.page(address) as usize).checked_sub(1)?;
         let slot = self.slots.get(place)?;
         Some((place, slot.index(address.checked_sub(slot.start)?)?))
+    }
+
+    /// Place plus 1 of the span that has the page of an address; 0 for none.
+    fn page(&self, address: u64) -> u32 {
+        let page = address / PAGE;
+        self.block(page / BLOCK).map_or(0, |block| self.index[block].1[(page % BLOCK) as usize])
+    }
+
+    /// Finds the objects that many addresses lie in: the places of their spans and their numbers among all objects, in the order of
+    /// the addresses; what lies in no object is left out. Each step is done for all of them before the next, so that no address
+    /// waits until memory has answered for the one before. `pages` is room for that.
+    pub(super) fn number_all(&self, addresses: &[u64], pages: &mut Vec<u32>, found: &mut Vec<(u32, usize)>) {
+        pages.clear();
+        pages.extend(addresses.iter().map(|address| self.page(*address)));
+        found.clear();
+        found.extend(addresses.iter().zip(&*pages).filter_map(|(address, page)| {
+            let place = page.checked_sub(1)?;
+            let slot = self.slots.get(place as usize)?;
+            let index = slot.index(address.checked_sub(slot.start)?)?;
+            Some((place, (slot.first_object + index) as usize))
+        }));
     }
 
     /// Whether the objects of a span hold no pointers.
@@ -311,7 +325,19 @@ mod tests {
         assert_eq!(spans.object(far + objects * 48), None);
         assert_eq!(spans.object(far - 1), None);
         assert_eq!(spans.number(Object { span: 1, index: 0 }) as u64, 2 * PAGE / 64);
-        assert_eq!(spans.numbered(far + 48).map(|(span, number)| (span, number as u64)), Some((1, 2 * PAGE / 64 + 1)));
+        let (mut pages, mut found) = (vec![7], vec![(7, 7)]);
+        let addresses = [far + 48, far - 1, 0xc0_0000_0000 + 130, far + objects * 48];
+        spans.number_all(&addresses, &mut pages, &mut found);
+        let alone = addresses.iter().filter_map(|address| spans.object(*address));
+        let alone: Vec<_> = alone.map(|object| (object.span as u32, spans.number(object))).collect();
+        assert_eq!((found, alone.len()), (alone.clone(), 2));
+    }
+
+    #[test]
+    fn no_two_spans_share_a_word_of_bits() {
+        let spans = Spans::new(vec![span(PAGE, 1, 48), span(2 * PAGE, 1, 8192), span(3 * PAGE, 1, 8)]);
+        let firsts: Vec<usize> = spans.all.iter().map(|span| span.first_object).collect();
+        assert_eq!((firsts, spans.objects), (vec![0, 192, 256], 256 + 1024));
     }
 
     #[test]

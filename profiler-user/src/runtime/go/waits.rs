@@ -9,7 +9,7 @@ use super::{
     stack::Stack,
 };
 use crate::{
-    model::{Fork, ResourceKey, ResourceKind, Strand, Wait, WaitMode},
+    model::{Fork, PartyId, ResourceKey, ResourceKind, Strand, Wait, WaitMode},
     target::Memory,
 };
 
@@ -57,12 +57,12 @@ impl Waiting {
     }
 }
 
-/// Reads what a parked goroutine waits for; `reason` is the name of its wait reason.
+/// Reads what a parked goroutine, which is `party`, waits for; `reason` is the name of its wait reason.
 pub(super) fn read(
     memory: &dyn Memory,
     layout: &Layout,
     queues: &mut Queues,
-    goroutine: &Goroutine,
+    (goroutine, party): (&Goroutine, Option<PartyId>),
     stack: &Stack<'_>,
     reason: &str,
 ) -> Waiting {
@@ -70,7 +70,7 @@ pub(super) fn read(
     let places = queue::places(memory, layout, goroutine).unwrap_or_default();
     match reason {
         "chan receive" | "chan send" | "select" => {
-            let waits = places.iter().map(|place| channel(memory, layout, queues, *place)).collect();
+            let waits = places.iter().map(|place| channel(memory, layout, queues, *place, party)).collect();
             let targets = Some(places.iter().map(|place| place.channel).collect::<Vec<_>>());
             let targets = targets.filter(|targets| !targets.is_empty() && !targets.contains(&0));
             Waiting { places, waits, select: reason == "select", targets }
@@ -133,8 +133,8 @@ fn alone(kind: ResourceKind, address: u64, mode: WaitMode) -> Waiting {
     Waiting { waits: vec![wait(kind, address, mode)], ..Waiting::default() }
 }
 
-fn channel(memory: &dyn Memory, layout: &Layout, queues: &mut Queues, place: Place) -> Wait {
-    let (mode, position) = match queues.place(memory, layout, place) {
+fn channel(memory: &dyn Memory, layout: &Layout, queues: &mut Queues, place: Place, party: Option<PartyId>) -> Wait {
+    let (mode, position) = match queues.place(memory, layout, place, party) {
         Some((Direction::Receive, position)) => (WaitMode::Receive, Some(position)),
         Some((Direction::Send, position)) => (WaitMode::Send, Some(position)),
         None => (WaitMode::Unknown, None),
