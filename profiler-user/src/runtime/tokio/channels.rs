@@ -108,7 +108,9 @@ fn name_by_channel(read: &mut ReadTask, rooms: &FxHashMap<u64, u64>) {
         } else if matches!(resource.kind, ResourceKind::TokioWatch | ResourceKind::TokioBroadcast)
             || resource.kind == ResourceKind::TokioMpsc && wait.mode == WaitMode::Notified
         {
-            resource.address = around(resource.address).unwrap_or(0);
+            // Who waits for its end need not have an end of it, and has no use for its counts.
+            let alone = if wait.mode == WaitMode::Notified { resource.address } else { 0 };
+            resource.address = around(resource.address).unwrap_or(alone);
         }
     });
     for hold in &mut read.task.root.holds {

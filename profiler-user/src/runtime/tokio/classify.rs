@@ -3,7 +3,10 @@
 //! Names are contract names (`crate::debuginfo::name::function`), so one line serves every mangling and every build. The
 //! tables were checked against tokio 1.38 to 1.54 and futures 0.3.
 
-use crate::model::{ResourceKind, WaitMode};
+use crate::{
+    debuginfo::name,
+    model::{ResourceKind, WaitMode, is_library},
+};
 
 /// A leaf future: what it reads tells what its task waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -138,6 +141,7 @@ const ROLES: &[(&str, Role)] = &[
     // tokio/src/sync/watch.rs: waiting is done by Notified
     ("tokio::sync::watch::Receiver::drop", Role::Sink(Sink::Receiver(Channel::Watch))),
     ("tokio::sync::watch::Sender::drop", Role::Sink(Sink::Sender(Channel::Watch))),
+    ("tokio::sync::watch::big_notify::BigNotify::notify_waiters", Role::Part(Sink::Sender(Channel::Watch))),
     // tokio/src/sync/broadcast.rs
     ("tokio::sync::broadcast::Recv::poll", Role::Leaf(Leaf::ChannelReceive(Channel::Broadcast))),
     ("tokio::sync::broadcast::Recv::drop", Role::Sink(Sink::Deregister)),
@@ -248,7 +252,6 @@ pub(super) fn may_have_role(mangled: &str) -> bool {
 #[rustfmt::skip]
 const PRIMITIVES: &[(&str, ResourceKind, Option<WaitMode>)] = &[
     ("tokio::sync::barrier::", ResourceKind::TokioBarrier, Some(WaitMode::Notified)),
-    ("tokio::sync::once_cell::", ResourceKind::TokioOnceCell, None),
     ("tokio::sync::mpsc::bounded::Sender::closed", ResourceKind::TokioMpsc, Some(WaitMode::Notified)),
     ("tokio::sync::mpsc::bounded::Sender::", ResourceKind::TokioMpsc, Some(WaitMode::Send)),
     ("tokio::sync::mpsc::bounded::Permit", ResourceKind::TokioMpsc, None),
@@ -259,17 +262,29 @@ const PRIMITIVES: &[(&str, ResourceKind, Option<WaitMode>)] = &[
     ("tokio::sync::broadcast::", ResourceKind::TokioBroadcast, Some(WaitMode::Receive)),
     ("tokio::sync::mutex::", ResourceKind::TokioMutex, None),
     ("tokio::sync::rwlock::", ResourceKind::TokioRwLock, None),
+    // What it waits for beside its own semaphore is what the value is made of.
+    ("tokio::sync::once_cell::", ResourceKind::TokioOnceCell, None),
     ("tokio::sync::semaphore::", ResourceKind::TokioSemaphore, None),
 ];
 
-/// The first primitive that any of `functions` (contract names) belongs to, in the table's order.
+/// The first primitive that any of `functions` belongs to, in the table's order: contract names of functions and of types
+/// that are dropped, innermost first. What is not tokio's stands around the primitive, and so does all that is around that.
 pub(super) fn primitive<'a>(
     functions: &(impl Iterator<Item = &'a str> + Clone),
 ) -> Option<(ResourceKind, Option<WaitMode>)> {
+    let own = functions.clone().map(unwrapped).take_while(|name| name.starts_with("tokio::") || !shown(name));
     PRIMITIVES
         .iter()
-        .find(|(prefix, ..)| functions.clone().any(|function| function.starts_with(prefix)))
+        .find(|(prefix, ..)| own.clone().any(|name| name.starts_with(prefix)))
         .map(|(_, kind, mode)| (kind.clone(), *mode))
+}
+
+/// What a library's type wraps, if that is one thing: `X` of `Fuse<Coop<X>>`.
+fn unwrapped(name: &str) -> &str {
+    match name::generics(name)[..] {
+        [only] if name.ends_with('>') && is_library(name) => unwrapped(only),
+        _ => name,
+    }
 }
 
 /// The lock whose code stands in this source file.
@@ -340,8 +355,18 @@ mod tests {
     }
 
     #[test]
+    fn a_primitive_ends_where_other_peoples_code_begins() {
+        let making = ["tokio::sync::notify::Notified::poll", "app::connect", "tokio::sync::barrier::Barrier::wait"];
+        assert_eq!(primitive(&making.into_iter()), None);
+        let closing = ["core::ptr::drop_in_place", "futures_util::future::Fuse<tokio::sync::watch::Sender::closed>"];
+        assert_eq!(primitive(&closing.into_iter()), Some((ResourceKind::TokioWatch, Some(WaitMode::Notified))));
+        let either = ["tokio::future::Pair<tokio::sync::watch::Sender::closed, app::connect>"];
+        assert_eq!(primitive(&either.into_iter()), None);
+    }
+
+    #[test]
     fn a_send_is_told_from_a_lock() {
-        let around = ["app::produce", "tokio::sync::mpsc::bounded::Sender::send"];
+        let around = ["tokio::sync::mpsc::bounded::Sender::send", "app::produce"];
         assert_eq!(primitive(&around.into_iter()), Some((ResourceKind::TokioMpsc, Some(WaitMode::Send))));
     }
 }

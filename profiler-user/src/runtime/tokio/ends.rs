@@ -21,7 +21,7 @@ pub(super) struct Share {
     /// Call sites that led there, outermost first.
     pub(super) path: Vec<u64>,
     /// Where the word lies that was lowered by one right before.
-    before: Option<u64>,
+    pub(super) before: Option<u64>,
     /// The copy of a task's waker that was looked at since the atomic access before: the drop wakes that task by it.
     pub(super) woke: Option<u64>,
 }
@@ -158,6 +158,9 @@ impl Ends {
         let is_object =
             |base: u64| memory.read_u64(base.saturating_add(COUNTS)).is_ok_and(|weak| (1..WEAK_SANE).contains(&weak));
         let bases = self.lowered.iter().map(|share| share.base);
+        // The other count of an object whose last reference this was.
+        let is_second = |base: &u64| self.lowered.iter().any(|first| first.base + COUNTS == *base);
+        let bases = bases.filter(|base| !is_second(base));
         bases.filter(|base| part.wrapping_sub(*base) < CHANNEL_SPAN && is_object(*base)).max()
     }
 }

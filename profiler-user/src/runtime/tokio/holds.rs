@@ -1,6 +1,6 @@
 //! The dry run of a task's destructor: what it would give back is what the task holds.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
 use rustc_hash::FxHashSet;
 
@@ -61,6 +61,10 @@ pub(super) struct Dropped {
     pub(super) acquires: Vec<u64>,
     /// What was given back by code without a name.
     pub(super) released: Vec<Released>,
+    /// Where the notifications lie that the last senders of watches gave.
+    pub(super) rung: Vec<Range<u64>>,
+    /// What was handed to the allocator: address, bytes.
+    pub(super) freed: Vec<(u64, u64)>,
     /// Entries of the functions it called, in order: their names tell types. At most [`NAMED`].
     pub(super) functions: Vec<u64>,
     /// Why it is not the whole truth.
@@ -88,15 +92,28 @@ pub(super) struct Dropping<'c> {
 impl Dropping<'_> {
     /// Drops the task at `header` over a copy-on-write view. `waiters` are those that its poll has shown.
     pub(super) fn task(&self, vtable: &TaskVtable, header: &Header, waiters: &[Waiter]) -> Dropped {
+        self.task_with_last(vtable, header, waiters, &[])
+    }
+
+    /// The same where each word of `counts` is taken to be 1: what it counts is the last of its kind.
+    pub(super) fn task_with_last(
+        &self,
+        vtable: &TaskVtable,
+        header: &Header,
+        waiters: &[Waiter],
+        counts: &[u64],
+    ) -> Dropped {
         let limits = Limits { steps: STEPS, ..Limits::default() };
         let mut machine = Machine::with_code_cache(self.memory, limits, &self.code.cache);
         machine.set_fs_base(self.fs_base);
+        for count in counts {
+            machine.write(*count, &1_u64.to_le_bytes());
+        }
         self.watch_wakes(&mut machine);
         let mut hooks = DropHooks { waiters: waiters.to_vec(), ..DropHooks::new(self, false) };
         let outcome = machine.call(vtable.dealloc, &[header.address], &mut hooks);
-        let freed = hooks.freed.contains(&header.address);
         let mut dropped = hooks.finish(incomplete(&outcome));
-        if vtable.by_shape && !freed {
+        if vtable.by_shape && dropped.freed.iter().all(|(address, _)| *address != header.address) {
             dropped.incomplete.get_or_insert_with(|| "what was taken for its destructor did not free it".into());
         }
         dropped
@@ -216,10 +233,10 @@ pub(super) struct DropHooks<'c> {
     permits: PermitWatch,
     /// Depth of the function that gives permits back and is known by name.
     named: Option<usize>,
-    /// What was handed to the allocator.
-    freed: Vec<u64>,
     /// Queued acquires whose drop is being run: depth of its frame, address.
     acquire: Vec<(usize, u64)>,
+    /// Depth of the function that notifies all receivers of a watch.
+    ringing: Option<usize>,
     ends: Ends,
     releases: Releases<'c>,
     dropped: Dropped,
@@ -236,8 +253,8 @@ impl<'c> DropHooks<'c> {
             waiters: Vec::new(),
             permits: PermitWatch::default(),
             named: None,
-            freed: Vec::new(),
             acquire: Vec::new(),
+            ringing: None,
             ends: Ends::default(),
             releases: Releases::of(dropping.contended, patient),
             dropped: Dropped::default(),
@@ -295,8 +312,10 @@ impl Hooks for DropHooks<'_> {
             self.unwound = true;
             return Action::Stop;
         }
-        let frees = role == Some(Role::Deallocate) || self.policy.code.external(target) == Some("free");
-        self.freed.extend(m.reg(Reg::Rdi).filter(|_| frees));
+        if role == Some(Role::Deallocate) || self.policy.code.external(target) == Some("free") {
+            let bytes = m.reg(Reg::Rsi).filter(|_| role.is_some()).unwrap_or(0);
+            self.dropped.freed.extend(m.reg(Reg::Rdi).map(|address| (address, bytes)));
+        }
         // To wake others changes nothing here, and ends in the kernel.
         if self.policy.code.is_nameless_waker(target) {
             return Action::Return(Some(0));
@@ -308,6 +327,10 @@ impl Hooks for DropHooks<'_> {
             Some(Role::Sink(sink)) => sink,
             Some(Role::Part(sink)) => {
                 self.ends.part(m, sink);
+                if let (Sink::Sender(Channel::Watch), Some(first)) = (sink, m.reg(Reg::Rdi)) {
+                    self.ringing = Some(m.frames().len() - usize::from(how == Transfer::TailJump));
+                    self.dropped.rung.push(first..first);
+                }
                 return Action::Continue;
             }
             Some(Role::Abort) => {
@@ -375,6 +398,9 @@ impl Hooks for DropHooks<'_> {
     fn on_atomic(&mut self, m: &mut Machine<'_>, access: &Atomic) {
         self.releases.on_atomic(m, access);
         self.ends.atomic(m, access);
+        if let (Some(_), Some(rung)) = (self.ringing, self.dropped.rung.last_mut()) {
+            rung.end = rung.end.max(access.address + 1);
+        }
         let Some(release) = self.permits.on_atomic(access) else { return };
         // An acquire is taken out of the queue and gives back what was reserved for it under one lock.
         let left = self.waiters.iter().position(|waiter| waiter.lock == release.lock && !waiter.stands(m));
@@ -392,6 +418,9 @@ impl Hooks for DropHooks<'_> {
         let depth = m.frames().len() - 1;
         if self.named.is_some_and(|named| named >= depth) {
             self.named = None;
+        }
+        if self.ringing.is_some_and(|ringing| ringing >= depth) {
+            self.ringing = None;
         }
         while self.acquire.pop_if(|(open, _)| *open >= depth).is_some() {}
         self.ends.end(depth);

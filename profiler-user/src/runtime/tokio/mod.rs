@@ -5,6 +5,7 @@
 mod blocked;
 mod channels;
 mod classify;
+mod closing;
 mod code;
 mod context;
 mod ends;

@@ -6,7 +6,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
     blocked::BlockedThreads,
-    channels,
+    channels, closing,
     code::Code,
     context,
     heap::{self, Header},
@@ -96,6 +96,8 @@ pub struct Tokio {
     pub(super) locks: RefCell<FxHashMap<u64, Option<ResourceKind>>>,
     /// Whether the children that are polled from a place of the code are those of a `join!`.
     pub(super) joins: RefCell<FxHashMap<u64, bool>>,
+    /// The channels whose ends destructors give back.
+    pub(super) closing: closing::Known,
     pub(super) moment: Moment,
     workers: imprint::Workers,
 }
@@ -141,6 +143,7 @@ impl Tokio {
             thread_roles: threads::KnownRoles::default(),
             locks: RefCell::default(),
             joins: RefCell::default(),
+            closing: closing::Known::default(),
             moment: Moment::default(),
             workers: imprint::Workers::default(),
         })

@@ -6,6 +6,7 @@ use rustc_hash::FxHashMap;
 
 use super::{
     classify::{self, Leaf},
+    closing,
     context::Observed,
     ends::Share,
     heap::{self, Header},
@@ -278,6 +279,7 @@ impl Tokio {
             (root, waits) = self.strands(world, &mut polled, Some(&probe));
             dropped = self.dropping(world, fs_base).task(vtable, header, &waits.waiters);
             root.holds = self.holds(world, &dropped, &polled, &root);
+            closing::name(&self.closing, &self.dropping(world, fs_base), vtable, header, &dropped, &mut root);
             let mut sets = polled.hits.iter().filter(|hit| hit.leaf == Some(Leaf::JoinSet));
             if let (Some(set), None) = (sets.next(), sets.next())
                 && let Some(joined) = waits::joined(set, &dropped.aborted, memory, &self.vtables)
