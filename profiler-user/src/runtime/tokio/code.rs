@@ -36,6 +36,14 @@ pub(super) struct SiteFrame {
     pub(super) raw: Arc<str>,
 }
 
+impl SiteFrame {
+    /// A function of which nothing but its name is known.
+    pub(super) fn named(function: &Arc<str>) -> Self {
+        let frame = Frame { function: Arc::clone(function), file: None, line: None };
+        Self { frame, raw: Arc::clone(function) }
+    }
+}
+
 /// See the module's text.
 pub(super) struct Code {
     roles: FxHashMap<u64, Role>,

@@ -59,6 +59,8 @@ pub(super) struct Dropped {
     pub(super) aborted: Vec<u64>,
     /// Queued acquires that were dropped.
     pub(super) acquires: Vec<u64>,
+    /// Leaf futures that were dropped: address, and the call sites that led there, outermost first.
+    pub(super) leaves: Vec<(u64, Vec<u64>)>,
     /// What was given back by code without a name.
     pub(super) released: Vec<Released>,
     /// Where the notifications lie that the last senders of watches gave.
@@ -345,6 +347,9 @@ impl Hooks for DropHooks<'_> {
         let Some(this) = m.reg(Reg::Rdi) else {
             return Action::Unknown("what is given back here is not known".into());
         };
+        if !matches!(sink, Sink::Release | Sink::AddPermits | Sink::Sender(_)) {
+            self.dropped.leaves.push((this, path(m)));
+        }
         let depth = m.frames().len() - usize::from(how == Transfer::TailJump);
         let within = self.acquire.last().map(|(_, address)| *address);
         // An `add_permits_locked` inside a `release` would say the same twice, but a release is not stepped into.

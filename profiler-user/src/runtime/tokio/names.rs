@@ -87,6 +87,15 @@ pub(super) fn is_coroutine(full: &str) -> bool {
     full.ends_with("{{closure}}") || full.contains("{async_") || full.ends_with("{closure#0}")
 }
 
+/// `krate::Trait::method` of the coroutine `<X as krate::Trait<..>>::method::{{closure}}`.
+pub(super) fn by_trait(full: &str) -> Option<String> {
+    let inside = full.strip_prefix('<').map(first_argument)?;
+    let method = full.get(inside.len() + 2..)?.trim_start_matches("::").split("::").next()?;
+    let (_, path) = inside.rsplit_once(" as ")?;
+    let path = path.split('<').next()?;
+    Some(format!("{path}::{method}"))
+}
+
 /// The first generic argument of a list that has just been opened.
 fn first_argument(list: &str) -> &str {
     let mut depth = 0_i32;
@@ -115,6 +124,13 @@ mod tests {
         assert_eq!(first_argument("app::f::{{closure}},alloc::sync::Arc<x>>"), "app::f::{{closure}}");
         assert_eq!(first_argument("fn(u8) -> u8>"), "fn(u8) -> u8");
         assert_eq!(first_argument("(a, b)>>"), "(a, b)");
+    }
+
+    #[test]
+    fn a_method_of_a_trait_is_called_by_it() {
+        let call = "<app::cart as axum::handler::Handler<((), State),App>>::call::{{closure}}";
+        assert_eq!(by_trait(call).as_deref(), Some("axum::handler::Handler::call"));
+        assert_eq!(by_trait("app::cart::{{closure}}"), None);
     }
 
     #[test]

@@ -60,7 +60,7 @@ pub(super) fn holds(
             }
             Sink::AcquireDrop | Sink::Deregister => return None,
         };
-        let site = around.owner.clone().map(|function| site(function, root));
+        let site = around.owner().cloned().map(|function| site(function, root));
         Some(Hold { resource: key(kind, given.address), how, amount: given.amount, site })
     });
     given.chain(locks).collect()
@@ -70,25 +70,47 @@ pub(super) fn holds(
 pub(super) struct Around {
     /// Functions, outermost first, each behind the type that it drops, if it drops one.
     functions: Vec<Arc<str>>,
-    /// The innermost async function whose state is dropped.
-    owner: Option<Arc<str>>,
+    /// The async functions whose states are dropped, outermost first.
+    pub(super) asyncs: Vec<Async>,
+}
+
+/// An async function whose state is dropped.
+pub(super) struct Async {
+    pub(super) name: Arc<str>,
+    /// What its code is called where it is a trait's method and its symbol does not tell for which type.
+    by_trait: Option<String>,
+}
+
+impl Async {
+    /// Whether a function of this name is its code.
+    pub(super) fn is_called(&self, function: &str) -> bool {
+        function == &*self.name || self.by_trait.as_deref() == Some(function)
+    }
+}
+
+impl Around {
+    /// The innermost async function.
+    fn owner(&self) -> Option<&Arc<str>> {
+        self.asyncs.last().map(|function| &function.name)
+    }
 }
 
 /// Paths of calls that are remembered; beyond, all are forgotten.
 const MOST_PATHS: usize = 1 << 14;
 
 /// What is around the last call of `path`, outermost first. The destructors of equal tasks take equal paths.
-fn around(code: &Code, modules: &[Module], path: &[u64]) -> Arc<Around> {
+pub(super) fn around(code: &Code, modules: &[Module], path: &[u64]) -> Arc<Around> {
     if let Some(known) = code.drops.borrow().get(path) {
         return Arc::clone(known);
     }
-    let mut around = Around { functions: Vec::new(), owner: None };
+    let mut around = Around { functions: Vec::new(), asyncs: Vec::new() };
     for call in path {
         for frame in code.frames(modules, *call).iter() {
             if let Some(dropped) = names::dropped_type(&frame.raw) {
                 let dropped_name: Arc<str> = name::type_name(dropped).into();
                 if names::is_coroutine(dropped) && classify::shown(&dropped_name) {
-                    around.owner = Some(Arc::clone(&dropped_name));
+                    let by_trait = names::by_trait(dropped);
+                    around.asyncs.push(Async { name: Arc::clone(&dropped_name), by_trait });
                 }
                 // The guard's own type tells the primitive where its drop was inlined.
                 around.functions.push(dropped_name);
@@ -107,7 +129,7 @@ fn around(code: &Code, modules: &[Module], path: &[u64]) -> Arc<Around> {
 
 /// The innermost async function whose state a destructor's call drops.
 pub(super) fn owner(code: &Code, modules: &[Module], path: &[u64]) -> Option<Arc<str>> {
-    around(code, modules, path).owner.clone()
+    around(code, modules, path).owner().cloned()
 }
 
 /// The function that owns a hold, with the await point that it stands at now.

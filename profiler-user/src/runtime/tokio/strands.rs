@@ -8,8 +8,10 @@ use rustc_hash::FxHashMap;
 use super::{
     classify::{self, Role},
     code::{Code, SiteFrame},
+    holds::Dropped,
     poll::{Hit, Polled, Step},
     read::UNNAMED,
+    resources::{self, Async},
 };
 use crate::{
     debuginfo::Module,
@@ -49,12 +51,14 @@ pub(super) fn build(
     code: &Code,
     modules: &[Module],
     polled: &Polled,
+    dropped: &Dropped,
     mut wait: impl FnMut(&Hit, &[Arc<str>]) -> Wait,
 ) -> Strand {
-    let key = key(polled);
+    let drops: Vec<&[u64]> = polled.hits.iter().map(|hit| drop_of(hit, dropped)).collect();
+    let key = key(polled, &drops);
     let known = code.strands.0.borrow().get(&key).cloned();
     let shape = known.unwrap_or_else(|| {
-        let shape = Arc::new(shape(code, modules, polled));
+        let shape = Arc::new(shape(code, modules, polled, &drops));
         let mut known = code.strands.0.borrow_mut();
         if known.len() >= MOST_KNOWN {
             known.clear();
@@ -80,8 +84,14 @@ fn fill(strand: &mut Strand, waits: &[Wait]) {
     strand.children.iter_mut().for_each(|child| fill(child, waits));
 }
 
-/// All of a poll that [`shape`] rests on.
-fn key(polled: &Polled) -> Box<[u64]> {
+/// The calls by which a leaf was dropped; none where it was not, or by code without a name.
+fn drop_of<'d>(hit: &Hit, dropped: &'d Dropped) -> &'d [u64] {
+    let this = |(address, _): &&(u64, Vec<u64>)| hit.leaf.is_some() && *address == hit.this;
+    dropped.leaves.iter().find(this).map_or(&[], |(_, path)| path)
+}
+
+/// All of a poll and a drop that [`shape`] rests on.
+fn key(polled: &Polled, drops: &[&[u64]]) -> Box<[u64]> {
     let Polled { hits, selects, joins, deepest_call, incomplete, .. } = polled;
     let mut key = vec![u64::from(incomplete.is_some()), hits.len() as u64, selects.len() as u64];
     let deepest = if hits.is_empty() { &deepest_call[..] } else { &[] };
@@ -89,15 +99,20 @@ fn key(polled: &Polled) -> Box<[u64]> {
         key.push(path.len() as u64);
         key.extend(path.iter().flat_map(|step| [step.invocation, step.site]));
     }
+    for drop in drops {
+        key.push(drop.len() as u64);
+        key.extend_from_slice(drop);
+    }
     key.extend(selects.iter().copied().chain(joins.iter().map(|(invocation, _)| *invocation)));
     key.into()
 }
 
-fn shape(code: &Code, modules: &[Module], polled: &Polled) -> Shape {
+fn shape(code: &Code, modules: &[Module], polled: &Polled, drops: &[&[u64]]) -> Shape {
     let mut functions = Vec::new();
     let mut leaves: Vec<(Vec<PathFrame>, Option<Wait>)> = Vec::new();
-    for (number, hit) in polled.hits.iter().enumerate() {
-        let path = expand(code, modules, &hit.path);
+    let paths: Vec<Vec<PathFrame>> = polled.hits.iter().map(|hit| expand(code, modules, &hit.path)).collect();
+    for (number, drop) in drops.iter().enumerate() {
+        let path = add_inlined(&paths, number, &resources::around(code, modules, drop).asyncs);
         functions.push(names(&path));
         let resource = ResourceKey { kind: ResourceKind::Timer, address: number as u64 };
         leaves.push((path, Some(Wait { resource, mode: WaitMode::Unknown, position: None, target: None })));
@@ -162,6 +177,54 @@ fn expand(code: &Code, modules: &[Module], path: &[Step]) -> Vec<PathFrame> {
             (0..frames.len()).map(move |index| PathFrame { invocation, site: frames[index].clone() })
         })
         .collect()
+}
+
+/// The path of this number with the async functions in it of which nothing is left in the code: what drops their states names
+/// them, outermost first. Those are left out that other paths may share, and those whose place is not known: between the
+/// frames that show there must be nothing else that may wrap them, or be wrapped by them.
+fn add_inlined(paths: &[Vec<PathFrame>], number: usize, asyncs: &[Async]) -> Vec<PathFrame> {
+    let path = &paths[number];
+    let name = |at: usize| &*path[at].site.frame.function;
+    // Line tables tell of inlined calls.
+    if path.iter().any(|frame| frame.site.frame.line.is_some()) {
+        return path.clone();
+    }
+    let shared = |other: &Vec<PathFrame>| path.iter().zip(other).take_while(|(one, other)| one.same_as(other)).count();
+    let others = paths.iter().enumerate().filter(|(at, _)| *at != number);
+    let own = others.map(|(_, other)| shared(other)).max().unwrap_or(0).max(1);
+    // Whether from `from` to `to` there are only frames of a leaf and such as nobody sees.
+    let is_bare = |from: usize, to: usize| (from..to).all(|at| is_leafs(name(at)));
+    let mut missing: Vec<&Async> = Vec::new();
+    let mut before: Vec<(usize, Vec<&Async>)> = Vec::new();
+    let mut from = 0;
+    for function in asyncs {
+        let Some(at) = (from..path.len()).find(|at| function.is_called(name(*at))) else {
+            missing.push(function);
+            continue;
+        };
+        let inlined = std::mem::take(&mut missing);
+        before.extend(is_bare(from, at).then_some((at, inlined)));
+        from = at + 1;
+    }
+    if is_bare(from, path.len()) {
+        let leaf = (from..path.len()).find(|at| name(*at).starts_with(LEAFS)).unwrap_or(path.len());
+        before.push((leaf, missing));
+    }
+    let mut whole: Vec<PathFrame> = path[..own.min(path.len())].to_vec();
+    for at in own..=path.len() {
+        let Some(invocation) = whole.last().map(|above| above.invocation) else { break };
+        let inlined = before.iter().filter(|(place, _)| *place == at).flat_map(|(_, missing)| missing);
+        whole.extend(inlined.map(|inlined| PathFrame { invocation, site: SiteFrame::named(&inlined.name) }));
+        whole.extend(path.get(at).cloned());
+    }
+    whole
+}
+
+/// What functions of leaves begin with.
+const LEAFS: &str = "tokio::sync::";
+
+fn is_leafs(function: &str) -> bool {
+    function.starts_with(LEAFS) || !classify::shown(function)
 }
 
 fn tree(leaves: &[(Vec<PathFrame>, Option<Wait>)], from: usize, polled: &Polled) -> Strand {

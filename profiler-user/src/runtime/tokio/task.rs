@@ -35,7 +35,6 @@ use crate::{
 struct SemaphoreWaits {
     missing: Vec<Missing>,
     counters: Vec<(u64, u64)>,
-    waiters: Vec<Waiter>,
 }
 
 /// A task as it was read, with what only the rest of the read needs.
@@ -139,7 +138,7 @@ impl Tokio {
             incomplete: Some("what it holds: its thread's frame has no landing pad".into()),
             ..Dropped::default()
         });
-        let (mut strand, waits) = self.strands(world, &mut polled, probe);
+        let (mut strand, waits) = self.strands(world, &mut polled, &dropped, probe);
         strand.holds = self.holds(world, &dropped, &polled, &strand);
         let own = names::of_destructor(world.modules, &dropped.functions).map(|(_, name)| name);
         // A library's future says nothing of the program: whoever waits for it does.
@@ -150,6 +149,7 @@ impl Tokio {
         }
         let unseen = unwatched(&polled);
         let awaits_known = polled.incomplete.is_none() && unseen.is_none();
+        let waiters = waiters_of(&polled);
         ReadTask {
             task: Task {
                 party,
@@ -174,18 +174,24 @@ impl Tokio {
             rooms: dropped.rooms,
             missing: waits.missing,
             counters: waits.counters,
-            waiters: waits.waiters,
+            waiters,
             released: Vec::new(),
         }
     }
 
     /// The strands that a dry poll has shown, and what its semaphore waits told on the way.
-    fn strands(&self, world: &World<'_>, polled: &mut Polled, probe: Option<&Probe<'_>>) -> (Strand, SemaphoreWaits) {
+    fn strands(
+        &self,
+        world: &World<'_>,
+        polled: &mut Polled,
+        dropped: &Dropped,
+        probe: Option<&Probe<'_>>,
+    ) -> (Strand, SemaphoreWaits) {
         // Where the draw was inlined the order is chance; where in the code each is polled is not.
         polled.hits.sort_by(|one, other| one.order().cmp(other.order()));
         polled.joins.retain(|(_, site)| self.is_join(probe, *site));
         let mut waits = SemaphoreWaits::default();
-        let strand = strands::build(&self.code, world.modules, polled, |hit, functions| {
+        let strand = strands::build(&self.code, world.modules, polled, dropped, |hit, functions| {
             let leaf_name = || leaf_name(world, hit, functions);
             let mut wait = waits::read(hit, functions, world.memory, &self.vtables, &self.moment, leaf_name);
             if hit.leaf == Some(Leaf::Acquire) {
@@ -195,7 +201,6 @@ impl Tokio {
                     wait.resource.kind = kind;
                 }
                 waits.missing.extend(waits::missing(hit));
-                waits.waiters.extend(waits::waiter(hit, wait.resource.address));
                 waits.counters.extend(waits::counter(hit, wait.resource.address));
             }
             wait
@@ -266,6 +271,7 @@ impl Tokio {
         let mut waits = SemaphoreWaits::default();
         let mut root = Strand::unknown();
         let mut dropped = Dropped::default();
+        let mut waiters = Vec::new();
         let incomplete;
         let mut awaits_known = false;
         let mut released = Vec::new();
@@ -276,8 +282,9 @@ impl Tokio {
             let scheduled = state == TaskState::Scheduled;
             let mut polled = self.dry_poll(world, header, vtable, fs_base, scheduled);
             let probe = Probe { code: &self.code, memory, asked: Asked::Task { vtable, header, fs_base } };
-            (root, waits) = self.strands(world, &mut polled, Some(&probe));
-            dropped = self.dropping(world, fs_base).task(vtable, header, &waits.waiters);
+            waiters = waiters_of(&polled);
+            dropped = self.dropping(world, fs_base).task(vtable, header, &waiters);
+            (root, waits) = self.strands(world, &mut polled, &dropped, Some(&probe));
             root.holds = self.holds(world, &dropped, &polled, &root);
             closing::name(&self.closing, &self.dropping(world, fs_base), vtable, header, &dropped, &mut root);
             let mut sets = polled.hits.iter().filter(|hit| hit.leaf == Some(Leaf::JoinSet));
@@ -321,10 +328,15 @@ impl Tokio {
             rooms: dropped.rooms,
             missing: waits.missing,
             counters: waits.counters,
-            waiters: waits.waiters,
+            waiters,
             released,
         })
     }
+}
+
+/// The waiters that a poll has shown.
+fn waiters_of(polled: &Polled) -> Vec<Waiter> {
+    polled.hits.iter().filter_map(waits::waiter).collect()
 }
 
 /// What a leaf that no table knows is called: its type, or the innermost function that is left of it.

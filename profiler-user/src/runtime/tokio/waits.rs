@@ -198,8 +198,9 @@ pub(super) fn missing(hit: &Hit) -> Option<Missing> {
         .and_then(|atomic| Some(Missing { address: atomic.address, permits: atomic.old? }))
 }
 
-/// The waiter of a queued acquire in the queue of `semaphore`: its lock is the first thing that the poll changes there.
-pub(super) fn waiter(hit: &Hit, semaphore: u64) -> Option<Waiter> {
+/// The waiter of a queued acquire in the queue of its semaphore: its lock is the first thing that the poll changes there.
+pub(super) fn waiter(hit: &Hit) -> Option<Waiter> {
+    let semaphore = touched(hit).filter(|_| hit.leaf == Some(Leaf::Acquire))?;
     let own = |address: u64| address.wrapping_sub(semaphore) < SEMAPHORE_SPAN;
     let lock = hit.atomics.iter().find(|atomic| atomic.size < 8 && own(atomic.address) && atomic.new == Some(1))?;
     Some(Waiter { acquire: hit.this, semaphore, lock: lock.address, count: missing(hit)?.address })
