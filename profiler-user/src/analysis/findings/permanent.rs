@@ -11,7 +11,7 @@ use crate::{
         identity, names,
         resources::Accounting,
     },
-    model::{Certainty, Edge, Finding, FindingKind, FindingThread, Frame, PartyId, ResourceKey, ResourceKind},
+    model::{Certainty, Edge, Finding, FindingKind, FindingThread, Frame, HoldHow, PartyId, ResourceKey, ResourceKind},
 };
 
 /// A finding for each cause; those that nobody is left to end and that are alike share one.
@@ -63,6 +63,8 @@ fn explain_alike(graph: &Graph<'_>, escapes: &[bool], causes: &[&Cause]) -> Find
     };
     // That a thread waits for its own root says nothing.
     let says = |link: &&Link| link.to.is_none_or(|to| to == link.from || to != graph.face(link.from));
+    let others = |one: &Link| cause.links.iter().any(|link| link.from == one.from && link.to != one.to);
+    let says = |link: &&Link| says(link) && !(is_own_share(graph, link) && others(link));
     let edges: Vec<Edge> = cause.links.iter().filter(says).map(|&link| edge(graph, link)).collect();
     let all = causes.iter().flat_map(|cause| &cause.tasks);
     let mut tasks: Vec<PartyId> = all.map(|&task| graph.now.tasks[task].party).collect();
@@ -136,6 +138,14 @@ fn edge(graph: &Graph<'_>, link: Link) -> Edge {
         hold_site: link.to.and_then(|to| names::hold_site(graph, to, &resource)),
         resource,
     }
+}
+
+/// Whether the one who would have to act is who waits, and has no more of what it waits for than was put by for it.
+fn is_own_share(graph: &Graph<'_>, link: &Link) -> bool {
+    let resource = resource(graph, *link);
+    let Some(to) = link.to.filter(|to| graph.nodes[*to].owner == graph.nodes[link.from].owner) else { return false };
+    let mut holds = graph.nodes[to].holds.iter().filter(|hold| hold.resource == resource).peekable();
+    holds.peek().is_some() && holds.all(|hold| hold.how == HoldHow::Reserved)
 }
 
 /// What is waited for; a thread's time, where nothing else is lacking.

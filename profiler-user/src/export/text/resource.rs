@@ -82,7 +82,10 @@ pub(super) fn guard_place(frame: &Frame) -> String {
 /// What a strand or thread holds, and in which function.
 pub(super) fn hold(hold: &Hold) -> String {
     let resource = named(&hold.resource);
+    let writes = hold.resource.kind == ResourceKind::TokioRwLock && hold.amount > 1;
     let mut said = match hold.how {
+        HoldHow::Guard if writes => format!("holds {resource} for writing"),
+        HoldHow::Reserved if writes => format!("is next to write to {resource}, and keeps new readers out"),
         HoldHow::Guard if hold.amount > 1 => format!("holds {} permits of {resource}", hold.amount),
         HoldHow::Guard => format!("holds {resource}"),
         HoldHow::AssignedUnpolled => format!("was handed {resource} but has not been polled since"),
