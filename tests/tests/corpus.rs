@@ -22,11 +22,6 @@ const PATIENT: u64 = 8;
 /// A program that is listed and found makes the test fail, so that the list can only shrink; what is *wrongly* said of
 /// a program makes it fail too, listed or not.
 const KNOWN_MISSES: &[(&str, &[Profile], &[&str])] = &[
-    (
-        "how many permits a semaphore has is known only where nobody who goes on could add some",
-        &PROFILES,
-        &["axum_pool_two_each", "pool_behind_token"],
-    ),
     ("one who goes on, the pool's own reaper, could notify too", &PROFILES, &["bb8_two_each"]),
     (
         "what a leaked box or a circle of references keeps is never freed",
@@ -43,20 +38,11 @@ const KNOWN_MISSES: &[(&str, &[Profile], &[&str])] = &[
         &PROFILES,
         &["local_set_left_alone", "nobody_drives"],
     ),
-    (
-        "which primitive a notification is part of is not always told",
-        &[Profile::Release],
-        &["barrier_one_short", "watch_of_ones_own"],
-    ),
+    ("which primitive a notification is part of is not always told", &[Profile::Release], &["barrier_one_short"]),
     (
         "a task whose own code was inlined, or made one with another's, has no name of its own",
         &[Profile::Release],
         &["shutdown_token", "std_channel_in_worker"],
-    ),
-    (
-        "that the `Notify` beside an axum handler is a `watch::Sender::closed` does not show where that was inlined",
-        &[Profile::Release],
-        &["axum_relock_in_extractor", "axum_timeout_layer", "reader_under_timeout_layer"],
     ),
     ("a thread of the blocking pool whose job was inlined has no name", &[Profile::Release], &["thread_and_task"]),
 ];

@@ -1,12 +1,12 @@
 //! The wait-for graph: every strand and thread of a snapshot, what each needs to go on, and who must poll it.
 
-use std::ops::Range;
+use std::{ops::Range, time::Duration};
 
 use rustc_hash::FxHashMap;
 
 use super::{
     queue,
-    resources::{Accounting, Family, ResourceId, Resources},
+    resources::{Accounting, Family, ResourceId, ResourceNode, Resources, Waiter},
     settled::Settled,
 };
 use crate::model::{
@@ -121,8 +121,8 @@ pub(super) struct Graph<'a> {
 }
 
 impl<'a> Graph<'a> {
-    /// Builds the graph of `now`; what `settled` does not confirm is taken to move.
-    pub(super) fn new(now: &'a Snapshot, settled: &Settled) -> Self {
+    /// Builds the graph of `now`; what `settled` does not confirm is taken to move. A semaphore is at rest after `patience`.
+    pub(super) fn new(now: &'a Snapshot, settled: &Settled, patience: Duration) -> Self {
         let mut graph = Self {
             now,
             nodes: Vec::new(),
@@ -148,6 +148,7 @@ impl<'a> Graph<'a> {
         graph.place_reachers(&parties);
         graph.place_needs(&parties);
         queue::arrange(&mut graph, &parties);
+        graph.note_rest(patience);
         graph
     }
 
@@ -157,7 +158,8 @@ impl<'a> Graph<'a> {
         let is_likely = |accounting| matches!(accounting, Accounting::Likely(_));
         self.nodes.iter().any(|node| node.incomplete)
             || self.resources.all.iter().any(|resource| {
-                is_likely(resource.permits())
+                resource.at_rest
+                    || is_likely(resource.permits())
                     || is_likely(resource.release())
                     || is_likely(resource.sending_ends())
                     || is_likely(resource.receiving_ends())
@@ -329,6 +331,40 @@ impl<'a> Graph<'a> {
                 self.reaches.entry(owner).or_default().push(id);
             }
         }
+    }
+
+    /// Notes which semaphores have been at rest for as long as `patience`.
+    fn note_rest(&mut self, patience: Duration) {
+        let stands = |node: NodeId| match self.nodes[node].owner {
+            Owner::Task(task) => {
+                let since = self.now.tasks[task].since;
+                since.is_some_and(|since| since.at_least_s >= patience.as_secs_f64())
+            }
+            Owner::Thread(_) => false,
+        };
+        let is_at_rest = |resource: &ResourceNode<'_>| {
+            let next = match resource.queue.first().map(|slot| slot.waiter) {
+                Some(Waiter::Node(node)) => stands(node),
+                Some(Waiter::Paused(_)) | None => false,
+            };
+            resource.key.kind.is_semaphore() && next && resource.holders.iter().all(|holder| stands(holder.node))
+        };
+        let at_rest: Vec<bool> = self.resources.all.iter().map(is_at_rest).collect();
+        for (resource, at_rest) in self.resources.all.iter_mut().zip(at_rest) {
+            resource.at_rest = at_rest;
+        }
+    }
+
+    /// Whether it stands still until the outside world does something: a client comes, a signal, the end of a channel.
+    pub(super) fn is_idle(&self, owner: Owner) -> bool {
+        self.nodes_of(owner).filter(|&node| self.nodes[node].children.is_empty()).all(|node| {
+            self.nodes[node].wait.is_some_and(|wait| match &wait.resource.kind {
+                ResourceKind::Io => true,
+                // tokio/src/signal/mod.rs, 1.38 to 1.54
+                ResourceKind::Other(name) => name.starts_with("tokio::signal::"),
+                kind => wait.mode == WaitMode::Notified && Family::of(kind) == Family::Channel,
+            })
+        })
     }
 
     /// The nodes of a task or thread.

@@ -221,9 +221,12 @@ impl<'g, 'a> Liveness<'g, 'a> {
             }
             for &resource in self.graph.reaches.get(&owner).into_iter().flatten() {
                 self.end_waits(resource, Ended::Reach);
-                // It may add permits to those that there were.
-                self.pools[resource].unbounded = true;
-                self.serve(resource);
+                // It may add permits to those that there were, though who only serves others has had the time to.
+                let at_rest = self.graph.resources.all[resource].at_rest && self.graph.is_idle(owner);
+                if !(self.assumptions.lenient && at_rest) {
+                    self.pools[resource].unbounded = true;
+                    self.serve(resource);
+                }
             }
             if let Some(joiners) = self.graph.joiners.get(&id) {
                 for &joiner in joiners {

@@ -43,7 +43,7 @@ pub fn analyse(
 ) -> Vec<Finding> {
     let mut found = Vec::new();
     if let Some(earlier) = earlier {
-        let graph = Graph::new(now, &Settled::between(now, earlier));
+        let graph = Graph::new(now, &Settled::between(now, earlier), thresholds.exhausted);
         let escapes = escapes::mark(&graph);
         let causes = causes::find(&graph, &escapes);
         let explained = causes.iter().flat_map(|cause| cause.tasks.iter().chain(&cause.victims)).copied().collect();

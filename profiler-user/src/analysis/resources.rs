@@ -89,6 +89,9 @@ pub(super) struct ResourceNode<'a> {
     pub(super) waiting: Vec<NodeId>,
     /// Everyone who can reach it, where that is known.
     pub(super) reachers: Option<Vec<Owner>>,
+    /// Those who have permits of it, and the first in its queue, have stood still for so long that whoever might add some to
+    /// those that there are, and waits for the outside world only, is taken not to.
+    pub(super) at_rest: bool,
 }
 
 /// Whether all that could act on a resource were found.
@@ -250,6 +253,7 @@ impl<'a> Resources<'a> {
                 unordered: Vec::new(),
                 waiting: Vec::new(),
                 reachers: None,
+                at_rest: false,
             });
             self.all.len() - 1
         });

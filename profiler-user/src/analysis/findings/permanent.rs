@@ -169,7 +169,7 @@ fn unknowns(graph: &Graph<'_>, cause: &Cause) -> Vec<String> {
         .filter_map(|task| Some(format!("{} was not read whole: {}", names::task(task), task.incomplete.as_ref()?)))
         .collect();
     let needs: FxHashSet<Need> = cause.nodes.iter().map(|&node| open_need(graph.nodes[node].need)).collect();
-    unknowns.extend(needs.into_iter().filter_map(|need| {
+    unknowns.extend(needs.iter().filter_map(|&need| {
         let accounting = match need {
             Need::Permits(resource, _) => graph.resources.all[resource].permits(),
             Need::Message(resource) => graph.resources.all[resource].sending_ends(),
@@ -182,8 +182,28 @@ fn unknowns(graph: &Graph<'_>, cause: &Cause) -> Vec<String> {
             Accounting::Closed | Accounting::Open => None,
         }
     }));
+    unknowns.extend(needs.into_iter().filter_map(|need| who_may_add(graph, cause, need)));
     unknowns.sort_unstable();
     unknowns
+}
+
+/// Who is not stuck and might add permits to those that are lacking, where nobody did for long.
+fn who_may_add(graph: &Graph<'_>, cause: &Cause, need: Need) -> Option<String> {
+    let Need::Permits(resource, _) = need else { return None };
+    let resource = &graph.resources.all[resource];
+    let is_free = |owner: &&Owner| match owner {
+        Owner::Task(task) => !cause.tasks.contains(task) && !cause.victims.contains(task),
+        Owner::Thread(_) => true,
+    };
+    let who = resource.reachers.iter().flatten().find(is_free).filter(|_| resource.at_rest)?;
+    let name = match who {
+        Owner::Task(task) => names::task(&graph.now.tasks[*task]),
+        Owner::Thread(thread) => names::thread(&graph.now.threads[*thread]),
+    };
+    Some(format!(
+        "{name} can reach {} {:#x} and may add permits to it, though none came as long as it was watched",
+        resource.key.kind, resource.key.address
+    ))
 }
 
 /// A need without how much: what its accounting depends on.

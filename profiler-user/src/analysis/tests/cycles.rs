@@ -3,7 +3,10 @@
 use super::build::*;
 use crate::{
     analysis::{Thresholds, analyse},
-    model::{Certainty, FindingKind, Fork, HoldHow, Resource, ResourceKind, Snapshot, Strand, TaskState, WaitMode},
+    model::{
+        Certainty, FindingKind, Fork, HoldHow, Resource, ResourceKind, Since, SinceSource, Snapshot, Strand, TaskState,
+        WaitMode,
+    },
 };
 
 fn ab_ba() -> Snapshot {
@@ -123,7 +126,21 @@ fn each_of_two_holds_one_permit_and_wants_another() {
     let mut grows = queued(pool.clone(), 2, &[(1, 1), (2, 1)]);
     grows.reachable_by = Some(vec![party(1), party(2), party(3)]);
     let tasks = vec![greedy(1), greedy(2), task(3, strand(timer(20_000), vec![]))];
-    assert_eq!(findings(&process(tasks, vec![grows])), []);
+    assert_eq!(findings(&process(tasks, vec![grows.clone()])), []);
+
+    // Who waits for clients might too; that it has not for long is evidence, and no proof.
+    let socket = || strand(wait(key(ResourceKind::Io, 0x50), WaitMode::Ready { fd: Some(9) }), vec![]);
+    let served = |at_least_s: f64, third: Strand| {
+        let mut tasks = vec![greedy(1), greedy(2), task(3, third)];
+        let since = Since { at_least_s, source: SinceSource::Attach };
+        tasks.iter_mut().for_each(|task| task.since = Some(since));
+        process(tasks, vec![grows.clone()])
+    };
+    assert_eq!(findings(&served(9.0, socket())), []);
+    assert_eq!(findings(&served(11.0, strand(timer(20_000), vec![]))), []);
+    let found = only(&served(11.0, socket()));
+    assert_eq!((found.kind, found.certainty), (FindingKind::Deadlock, Certainty::Likely));
+    assert!(found.unknowns[0].contains("may add permits"), "{:?}", found.unknowns);
 
     // How many there are is not known: somebody who was not found may give one back.
     assert_eq!(findings(&process(vec![greedy(1), greedy(2)], vec![Resource::new(pool.clone())])), []);
