@@ -29,11 +29,6 @@ const KNOWN_MISSES: &[(&str, &[Profile], &[&str])] = &[
         &["sender_forgotten", "tower_concurrency_limit"],
     ),
     (
-        "of a type of task of which none is seen to end, growth is no leak",
-        &PROFILES,
-        &["leak_of_handlers", "leak_of_streams", "leak_of_tickers"],
-    ),
-    (
         "that nobody polls a LocalSet or an idle runtime is not seen",
         &PROFILES,
         &["local_set_left_alone", "nobody_drives"],

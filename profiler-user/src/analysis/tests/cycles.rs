@@ -133,7 +133,9 @@ fn each_of_two_holds_one_permit_and_wants_another() {
     let served = |at_least_s: f64, third: Strand| {
         let mut tasks = vec![greedy(1), greedy(2), task(3, third)];
         let since = Since { at_least_s, source: SinceSource::Attach };
-        tasks.iter_mut().for_each(|task| task.since = Some(since));
+        for task in &mut tasks {
+            task.since = Some(since);
+        }
         process(tasks, vec![grows.clone()])
     };
     assert_eq!(findings(&served(9.0, socket())), []);

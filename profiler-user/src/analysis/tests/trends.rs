@@ -100,9 +100,18 @@ fn handlers_that_pile_up_where_others_pass_are_a_leak() {
 }
 
 #[test]
+fn handlers_of_which_none_ends_are_a_leak_in_the_long_run() {
+    let looks = watch(50, |second| service(second, 1));
+    let found = looks.last().and_then(|findings| findings.first()).expect("a leak");
+    assert_eq!(found.kind, FindingKind::Leak);
+    assert!(found.summary.contains("and none of the type has ended"), "{}", found.summary);
+}
+
+#[test]
 fn a_service_that_fills_up_with_clients_or_empties_again_is_no_leak() {
     // All stay: a warm-up.
-    assert!(watch(30, |second| service(second, 1)).iter().all(Vec::is_empty));
+    let warm_up = |second: f64| service(second.min(30.0), 1);
+    assert!(watch(90, warm_up).iter().all(Vec::is_empty));
     // All pass.
     assert!(watch(30, |second| service(second, 10_000)).iter().all(Vec::is_empty));
     // Each that stays has a socket beside it.

@@ -3,7 +3,8 @@
 //! That tasks of a type grow in number is no leak: a service may warm up, and its clients may come and stay. So much is asked
 //! for before anyone is accused: in each of three windows the old ones at one await have grown in number and none has left;
 //! others of the type have ended in that time, and none of these had become old; it is no socket they wait for, nor do
-//! as many more tasks wait for sockets.
+//! as many more tasks wait for sockets. Where none of the type is seen to end, which is how the worst leaks look and every
+//! start as well, it takes four times as long.
 
 use std::{
     collections::VecDeque,
@@ -18,8 +19,10 @@ use crate::{
     model::{Certainty, Finding, FindingKind, Frame, PartyId, ResourceKind, Snapshot, Task, TaskState, WaitMode},
 };
 
-/// Windows over which a cohort must have grown.
+/// Windows over which a cohort must have grown while others of its type ended in each.
 const WINDOWS: usize = 3;
+/// Windows over which it must have grown where they did not.
+const LONG: usize = 4 * WINDOWS;
 /// Tasks that a finding names.
 const NAMED: usize = 100;
 
@@ -58,10 +61,10 @@ impl Watch {
         if due {
             let mark = self.mark(now, window);
             self.marks.push_back(mark);
-            if self.marks.len() > WINDOWS + 1 {
+            if self.marks.len() > LONG + 1 {
                 self.marks.pop_front();
             }
-            self.found = if self.marks.len() > WINDOWS { self.leaks(now, window) } else { Vec::new() };
+            self.found = self.leaks(now, window);
         }
         self.found.clone()
     }
@@ -99,29 +102,44 @@ impl Watch {
     }
 
     fn leaks(&self, now: &Snapshot, window: Duration) -> Vec<Finding> {
-        let Some((first, last)) = self.marks.front().zip(self.marks.back()) else { return Vec::new() };
-        let mut leaks = Vec::new();
-        for (place, cohort) in &last.old {
-            let sizes: Vec<usize> =
-                self.marks.iter().map(|mark| mark.old.get(place).map_or(0, FxHashSet::len)).collect();
-            let stays = |(before, after): (&Mark, &Mark)| {
-                let old = before.old.get(place);
-                old.is_none_or(|old| after.old.get(place).is_some_and(|now| old.is_subset(now)))
-            };
-            let turns_over = |mark: &Mark| mark.deaths.get(&place.0).is_some_and(|(_, oldest)| *oldest < window);
-            let grown = cohort.len() - sizes[0];
-            let is_leak = sizes.windows(2).all(|pair| pair[0] < pair[1])
-                && self.marks.iter().zip(self.marks.iter().skip(1)).all(stays)
-                && self.marks.iter().skip(1).all(turns_over)
-                && last.on_sockets.saturating_sub(first.on_sockets) * 2 < grown;
-            if is_leak {
-                let lives = self.marks.iter().skip(1).filter_map(|mark| mark.deaths.get(&place.0));
-                let usual = lives.map(|(_, oldest)| *oldest).max().unwrap_or_default();
-                let over = last.at.saturating_duration_since(first.at);
-                leaks.push(explain(now, place, cohort, grown, over, usual));
-            }
-        }
-        leaks
+        let Some(last) = self.marks.back() else { return Vec::new() };
+        let grows = |place: &Place| {
+            let over = |windows: usize| Some(self.marks.range(self.marks.len().checked_sub(windows + 1)?..));
+            let turns_over = |mark: &Mark| mark.deaths.contains_key(&place.0);
+            let soon = over(WINDOWS).filter(|marks| marks.clone().skip(1).all(turns_over));
+            let growth = soon.and_then(|marks| Growth::of(place, marks, window));
+            growth.or_else(|| Growth::of(place, over(LONG)?, window))
+        };
+        let leaks = last.old.iter().filter_map(|(place, cohort)| Some(explain(now, place, cohort, &grows(place)?)));
+        leaks.collect()
+    }
+}
+
+/// How a cohort has grown.
+struct Growth {
+    /// By how many tasks.
+    by: usize,
+    over: Duration,
+    /// How old others of the type became; `None` where none has ended.
+    usual: Option<Duration>,
+}
+
+impl Growth {
+    /// The growth of those at `place` from the first of `marks` to the last; `None` where it is no leak.
+    fn of<'m>(place: &Place, marks: impl Iterator<Item = &'m Mark> + Clone, window: Duration) -> Option<Self> {
+        let (first, last) = (marks.clone().next()?, marks.clone().last()?);
+        let at = |mark: &'m Mark| mark.old.get(place);
+        let grows = |(before, after): (&'m Mark, &'m Mark)| match (at(before), at(after)) {
+            (None, after) => after.is_some_and(|after| !after.is_empty()),
+            (Some(before), Some(after)) => before.len() < after.len() && before.is_subset(after),
+            (Some(_), None) => false,
+        };
+        let usual = marks.clone().skip(1).filter_map(|mark| mark.deaths.get(&place.0)).map(|(_, oldest)| *oldest).max();
+        let by = at(last)?.len() - at(first).map_or(0, FxHashSet::len);
+        let is_leak = marks.clone().zip(marks.skip(1)).all(grows)
+            && usual.is_none_or(|oldest| oldest < window)
+            && last.on_sockets.saturating_sub(first.on_sockets) * 2 < by;
+        is_leak.then(|| Self { by, over: last.at.saturating_duration_since(first.at), usual })
     }
 }
 
@@ -132,24 +150,21 @@ fn is_old(task: &Task, window: Duration) -> bool {
         && task.since.is_some_and(|since| since.at_least_s >= window.as_secs_f64())
 }
 
-fn explain(
-    now: &Snapshot,
-    place: &Place,
-    cohort: &FxHashSet<PartyId>,
-    grown: usize,
-    over: Duration,
-    usual: Duration,
-) -> Finding {
+fn explain(now: &Snapshot, place: &Place, cohort: &FxHashSet<PartyId>, growth: &Growth) -> Finding {
     let (name, frames) = place;
     let mut tasks: Vec<PartyId> = cohort.iter().copied().collect();
     tasks.sort_unstable();
     let one = now.tasks.iter().find(|task| tasks.first() == Some(&task.party));
     let site = names::site(frames).map_or_else(String::new, |frame| format!(" in {}", frame.function));
+    let others = match growth.usual {
+        Some(usual) => format!("while others of the type end within {:.1} s", usual.as_secs_f64()),
+        None => "and none of the type has ended".to_owned(),
+    };
     let summary = format!(
-        "{} tasks of type {name} wait{site} and do not end: {grown} more in {:.0} s, while others of the type end within {:.1} s",
+        "{} tasks of type {name} wait{site} and do not end: {} more in {:.0} s, {others}",
         cohort.len(),
-        over.as_secs_f64(),
-        usual.as_secs_f64(),
+        growth.by,
+        growth.over.as_secs_f64(),
     );
     let stack = frames.iter().map(|frame| format!("{}:{:?}", frame.function, frame.line));
     let id = identity::id(FindingKind::Leak, [name.to_string(), stack.collect::<Vec<_>>().join("\n")]);

@@ -25,7 +25,10 @@ use crate::model::{ResourceKind, Strand, WaitMode};
 
 /// What the references are to that the destructors of tasks give back by these calls: `None` where it is no channel.
 #[derive(Default)]
-pub(super) struct Known(RefCell<FxHashMap<Box<[u64]>, Option<Rc<Object>>>>);
+pub(super) struct Known(RefCell<FxHashMap<Calls, Option<Rc<Object>>>>);
+
+/// Call sites that led somewhere, outermost first.
+type Calls = Box<[u64]>;
 
 /// Calls that are remembered; beyond, all are forgotten.
 const MOST_KNOWN: usize = 1 << 14;
