@@ -104,6 +104,7 @@ fn process(count: u64, resources: Vec<Resource>, root: impl Fn(u64, &[Frame]) ->
         wait: None,
         holds: Vec::new(),
         holds_known: true,
+        in_place: false,
     };
     let kind = RuntimeKind::TokioMultiThread;
     Snapshot {

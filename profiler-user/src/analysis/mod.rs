@@ -26,9 +26,15 @@ mod tests;
 pub use thresholds::Thresholds;
 pub use trends::Trends;
 
-use crate::model::{BlockedPoll, Finding, Snapshot};
+use crate::model::{BlockedPoll, Finding, PartyId, Snapshot};
 use graph::Graph;
 use settled::Settled;
+
+/// Whom permanent findings accuse.
+pub fn accused(findings: &[Finding]) -> Vec<PartyId> {
+    let permanent = findings.iter().filter(|finding| finding.kind.is_permanent());
+    permanent.flat_map(|finding| finding.tasks.iter().copied()).collect()
+}
 
 /// The findings in `now`, most permanent first.
 ///

@@ -77,4 +77,6 @@ pub struct Thread {
     pub holds: Vec<Hold>,
     /// Whether `holds` is everything its frames hold.
     pub holds_known: bool,
+    /// In the middle of a poll it has said that it will block, and whatever it would poll was handed on to others.
+    pub in_place: bool,
 }

@@ -11,7 +11,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     debuginfo::Module,
-    model::{Frame, Snapshot},
+    model::{Frame, PartyId, Snapshot},
     target::Memory,
 };
 
@@ -28,6 +28,12 @@ pub trait Runtime {
     /// Adds the library's runtimes, tasks, threads and resources as they are now to `snapshot`. What could not be read
     /// is said in its `missing`, its coverage and its tasks.
     fn read(&mut self, world: &World<'_>, snapshot: &mut Snapshot);
+
+    /// Looks again at those parties who would be accused of never moving, and notes in `snapshot` what may move them after all
+    /// and shows only where all memory is searched for it. Whether there was anything.
+    fn doubt(&mut self, _world: &World<'_>, _snapshot: &mut Snapshot, _accused: &[PartyId]) -> bool {
+        false
+    }
 
     /// Library and version, as users name it: `tokio 1.54.1`.
     fn describe(&self) -> String;

@@ -246,12 +246,19 @@ impl Observer {
     fn step(&mut self) -> Result<View, AttachError> {
         self.inspector.check()?;
         let registers = self.probing.registers();
-        let mut snapshot = self.inspector.snapshot(&registers)?;
-        snapshot.lost = self.probing.lost();
-        self.history.excuse(&mut snapshot);
-        self.history.date(&mut snapshot);
-        let blocked = self.blocking.observe(&snapshot, &self.probing.blocked(), monotonic_ns());
-        let mut findings = analysis::analyse(&snapshot, Some(&self.last), &blocked, &self.options.thresholds);
+        let Self { inspector, history, blocking, probing, last, options, .. } = self;
+        let (mut blocked, mut findings) = (Vec::new(), Vec::new());
+        let (snapshot, doubted) = inspector.judged(&registers, &mut |snapshot| {
+            snapshot.lost = probing.lost();
+            history.excuse(snapshot);
+            history.date(snapshot);
+            blocked = blocking.observe(snapshot, &probing.blocked(), monotonic_ns());
+            findings = analysis::analyse(snapshot, Some(last), &blocked, &options.thresholds);
+            analysis::accused(&findings)
+        })?;
+        if doubted {
+            findings = analysis::analyse(&snapshot, Some(last), &blocked, &options.thresholds);
+        }
         self.trends.observe(&snapshot, &self.options.thresholds, &mut findings);
         self.ended = self.history.recognise(&mut findings, &snapshot, SystemTime::now());
         self.probing.keep_budget();

@@ -29,6 +29,8 @@ struct Ongoing {
 pub(super) struct Blocking {
     ongoing: FxHashMap<i32, Ongoing>,
     ended: Vec<(Instant, BlockedPoll)>,
+    /// A thread was seen to block where it may: another block whose place was not seen may be one too.
+    in_place: bool,
 }
 
 impl Blocking {
@@ -39,6 +41,10 @@ impl Blocking {
         let mut present = FxHashMap::default();
         for thread in &snapshot.threads {
             let ThreadActivity::BlockedIn(party) = thread.activity else { continue };
+            if thread.in_place {
+                self.in_place = true;
+                continue;
+            }
             let timed = kernel.iter().find(|blocked| blocked.tid == thread.tid);
             let stack_pointer = thread.stack_pointer;
             let ongoing = match self.ongoing.remove(&thread.tid) {
@@ -91,6 +97,9 @@ impl Blocking {
                 .map(|task| task.party)
                 .find(|party| matches!(party, PartyId::Task { id: known, .. } if *known == id))
         };
+        if seen.is_none() && self.in_place {
+            return;
+        }
         let party = seen.map(|seen| seen.party).or_else(by_id);
         let known = snapshot.threads.iter().find(|known| known.tid == thread.tid);
         // A thread of no runtime polls nothing, whatever it blocks in.

@@ -6,7 +6,10 @@ use std::{
 };
 
 use super::{AttachError, inspector::Inspector, probing::registers_once};
-use crate::target::Frozen;
+use crate::{
+    analysis::{self, Thresholds},
+    target::Frozen,
+};
 
 /// Pages of a heap that are kept of a process that stands still: 256 MB.
 const MOST_OF_HEAP: usize = 1 << 16;
@@ -40,7 +43,7 @@ pub fn capture(pid: i32, path: &Path, freeze: bool) -> Result<Capture, AttachErr
         recorder.note_bulk(MOST_OF_HEAP);
     }
     let (mut tasks, mut pages) = (0, 0);
-    let (mut first, mut stopped) = (None, None);
+    let (mut first, mut stopped, mut last) = (None, None, None);
     for moment in 0..2 {
         if moment > 0 {
             // No verdict on what is permanent rests on one moment.
@@ -48,7 +51,12 @@ pub fn capture(pid: i32, path: &Path, freeze: bool) -> Result<Capture, AttachErr
         }
         let registers = registers_once(pid);
         let frozen = if freeze { inspector.freeze()? } else { None };
-        tasks = inspector.look(&registers, frozen.as_ref())?.tasks.len();
+        let (snapshot, _) = inspector.look(&registers, frozen.as_ref(), &mut |snapshot| {
+            let findings = analysis::analyse(snapshot, last.as_ref(), &[], &Thresholds::default());
+            analysis::accused(&findings)
+        })?;
+        tasks = snapshot.tasks.len();
+        last = Some(snapshot);
         let first = *first.get_or_insert_with(Instant::now);
         pages += inspector.keep(&mut recorder, &registers, frozen.as_ref(), first.elapsed())?;
         stopped = stopped.max(frozen.map(Frozen::release));

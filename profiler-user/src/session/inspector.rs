@@ -12,7 +12,7 @@ use rustc_hash::FxHashMap;
 use super::{AttachError, stacks::Stacks};
 use crate::{
     debuginfo::{Bytes, FrameRegisters, Module, Places, Quality, ReadFile, RegisterUnwinder},
-    model::{Frame, Snapshot, Target, WaitMode},
+    model::{Frame, PartyId, Snapshot, Target, WaitMode},
     probe::Sample,
     runtime::{self, Reads, Runtime, ThreadContext, ThreadRegisters, World},
     target::{
@@ -20,6 +20,9 @@ use crate::{
         TargetError, ThreadFacts, UserRegisters,
     },
 };
+
+/// Who of a snapshot would be accused of never moving; it may note in it what is known of the time before.
+pub(super) type Judge<'a> = &'a mut dyn FnMut(&mut Snapshot) -> Vec<PartyId>;
 
 /// A process and what was learned of its code.
 pub(super) struct Inspector {
@@ -182,10 +185,20 @@ impl Inspector {
     /// Everything as it is now. `registers` are those of blocked threads, by thread id, where the kernel programs gave
     /// them; without, procfs tells enough for most stacks.
     pub(super) fn snapshot(&mut self, registers: &FxHashMap<i32, ThreadRegisters>) -> Result<Snapshot, TargetError> {
+        Ok(self.judged(registers, &mut |_| Vec::new())?.0)
+    }
+
+    /// The same, with a second look at those whom `judge` accuses of never moving; also returns whether that has changed what
+    /// there is to judge.
+    pub(super) fn judged(
+        &mut self,
+        registers: &FxHashMap<i32, ThreadRegisters>,
+        judge: Judge<'_>,
+    ) -> Result<(Snapshot, bool), TargetError> {
         let frozen = if self.freezes { self.freeze()? } else { None };
-        let mut snapshot = self.look(registers, frozen.as_ref())?;
+        let (mut snapshot, doubted) = self.look(registers, frozen.as_ref(), judge)?;
         snapshot.stopped_for = frozen.map(Frozen::release);
-        Ok(snapshot)
+        Ok((snapshot, doubted))
     }
 
     /// The same of a process that may have been stopped.
@@ -193,7 +206,8 @@ impl Inspector {
         &mut self,
         registers: &FxHashMap<i32, ThreadRegisters>,
         frozen: Option<&Frozen>,
-    ) -> Result<Snapshot, TargetError> {
+        judge: Judge<'_>,
+    ) -> Result<(Snapshot, bool), TargetError> {
         let mut snapshot = Snapshot::empty(self.target());
         snapshot.taken_at = match &self.subject {
             Subject::Live(_) => Instant::now(),
@@ -247,11 +261,18 @@ impl Inspector {
         for runtime in &mut self.runtimes {
             runtime.read(&world, &mut snapshot);
         }
+        let accused = judge(&mut snapshot);
+        let mut doubted = false;
+        if !accused.is_empty() {
+            for runtime in &mut self.runtimes {
+                doubted |= runtime.doubt(&world, &mut snapshot, &accused);
+            }
+        }
         self.subject.check()?;
         if let Subject::Stored(stored) = &self.subject {
             stored.advance();
         }
-        Ok(snapshot)
+        Ok((snapshot, doubted))
     }
 
     /// Looks up what the descriptors lead to that tasks wait for.

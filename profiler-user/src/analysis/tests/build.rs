@@ -98,6 +98,7 @@ pub(crate) fn worker(tid: i32, activity: ThreadActivity) -> Thread {
         wait: None,
         holds: Vec::new(),
         holds_known: true,
+        in_place: false,
     }
 }
 

@@ -49,6 +49,7 @@ pub(super) fn describe(world: &World<'_>, tasks: &[Task]) -> Vec<Thread> {
             wait: None,
             holds: Vec::new(),
             holds_known: false,
+            in_place: false,
         }
     });
     threads.collect()

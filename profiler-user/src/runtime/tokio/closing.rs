@@ -103,7 +103,7 @@ impl Known {
         let counts: Vec<u64> =
             [share.base, base].into_iter().flat_map(|object| [object, object + COUNTS]).chain(senders).collect();
         let last = dropping.task_with_last(vtable, header, &[], &counts);
-        let size = last.freed.iter().find(|(address, _)| *address == base).map(|(_, bytes)| *bytes);
+        let size = last.freed.iter().find(|freed| freed.start == base).map(|freed| freed.end - freed.start);
         let channel = last.given.iter().find_map(|given| match given.sink {
             Sink::Sender(channel) if given.address == base => Some(channel),
             _ => None,

@@ -2,6 +2,8 @@
 //!
 //! See [`super::channels`] for what is made of it.
 
+use std::ops::Range;
+
 use rustc_hash::FxHashMap;
 
 use super::{
@@ -113,6 +115,16 @@ impl Ends {
     /// Whether what is given back to this semaphore is the room of messages that a receiver drops.
     pub(super) fn is_closed(&self, semaphore: u64) -> bool {
         self.closed.contains(&semaphore)
+    }
+
+    /// How many counts were lowered so far.
+    pub(super) fn seen(&self) -> usize {
+        self.lowered.len()
+    }
+
+    /// Leaves those out.
+    pub(super) fn forget(&mut self, lowered: Range<usize>) {
+        self.lowered.drain(lowered);
     }
 
     /// Something was changed atomically.

@@ -12,6 +12,7 @@ use super::{
     policy::Policy,
     poll::root_limits,
     shape::{PermitWatch, PermitsBack, Waiter},
+    upgradable::Upgradable,
     vtables::TaskVtable,
 };
 use crate::{
@@ -61,12 +62,12 @@ pub(super) struct Dropped {
     pub(super) acquires: Vec<u64>,
     /// Leaf futures that were dropped: address, and the call sites that led there, outermost first.
     pub(super) leaves: Vec<(u64, Vec<u64>)>,
+    /// What was handed to the allocator; empty where it was not said how much.
+    pub(super) freed: Vec<Range<u64>>,
     /// What was given back by code without a name.
     pub(super) released: Vec<Released>,
     /// Where the notifications lie that the last senders of watches gave.
     pub(super) rung: Vec<Range<u64>>,
-    /// What was handed to the allocator: address, bytes.
-    pub(super) freed: Vec<(u64, u64)>,
     /// Entries of the functions it called, in order: their names tell types. At most [`NAMED`].
     pub(super) functions: Vec<u64>,
     /// Why it is not the whole truth.
@@ -115,7 +116,7 @@ impl Dropping<'_> {
         let mut hooks = DropHooks { waiters: waiters.to_vec(), ..DropHooks::new(self, false) };
         let outcome = machine.call(vtable.dealloc, &[header.address], &mut hooks);
         let mut dropped = hooks.finish(incomplete(&outcome));
-        if vtable.by_shape && dropped.freed.iter().all(|(address, _)| *address != header.address) {
+        if vtable.by_shape && dropped.freed.iter().all(|freed| freed.start != header.address) {
             dropped.incomplete.get_or_insert_with(|| "what was taken for its destructor did not free it".into());
         }
         dropped
@@ -240,6 +241,7 @@ pub(super) struct DropHooks<'c> {
     /// Depth of the function that notifies all receivers of a watch.
     ringing: Option<usize>,
     ends: Ends,
+    upgradable: Upgradable,
     releases: Releases<'c>,
     dropped: Dropped,
     /// The pad has done its work.
@@ -258,6 +260,7 @@ impl<'c> DropHooks<'c> {
             acquire: Vec::new(),
             ringing: None,
             ends: Ends::default(),
+            upgradable: Upgradable::default(),
             releases: Releases::of(dropping.contended, patient),
             dropped: Dropped::default(),
             unwound: false,
@@ -270,8 +273,13 @@ impl<'c> DropHooks<'c> {
     }
 
     /// What the drop has shown, where it ended so.
-    pub(super) fn finish(self, incomplete: Option<String>) -> Dropped {
+    pub(super) fn finish(mut self, incomplete: Option<String>) -> Dropped {
         let mut dropped = Dropped { locks: self.releases.into_released(), incomplete, ..self.dropped };
+        // From the last on: what stands before keeps its place.
+        for (given, shares) in self.upgradable.within(&dropped.freed).into_iter().rev() {
+            dropped.given.drain(given);
+            self.ends.forget(shares);
+        }
         self.ends.finish(self.memory, &mut dropped);
         dropped
     }
@@ -314,9 +322,11 @@ impl Hooks for DropHooks<'_> {
             self.unwound = true;
             return Action::Stop;
         }
-        if role == Some(Role::Deallocate) || self.policy.code.external(target) == Some("free") {
-            let bytes = m.reg(Reg::Rsi).filter(|_| role.is_some()).unwrap_or(0);
-            self.dropped.freed.extend(m.reg(Reg::Rdi).map(|address| (address, bytes)));
+        let frees = role == Some(Role::Deallocate) || self.policy.code.external(target) == Some("free");
+        if let Some(start) = m.reg(Reg::Rdi).filter(|_| frees) {
+            // Who frees for C does not say how much.
+            let size = m.reg(Reg::Rsi).filter(|_| role == Some(Role::Deallocate)).unwrap_or(0);
+            self.dropped.freed.push(start..start.saturating_add(size));
         }
         // To wake others changes nothing here, and ends in the kernel.
         if self.policy.code.is_nameless_waker(target) {
@@ -402,6 +412,7 @@ impl Hooks for DropHooks<'_> {
 
     fn on_atomic(&mut self, m: &mut Machine<'_>, access: &Atomic) {
         self.releases.on_atomic(m, access);
+        self.upgradable.on_atomic(access, (self.dropped.given.len(), self.ends.seen()));
         self.ends.atomic(m, access);
         if let (Some(_), Some(rung)) = (self.ringing, self.dropped.rung.last_mut()) {
             rung.end = rung.end.max(access.address + 1);

@@ -8,6 +8,7 @@ mod classify;
 mod closing;
 mod code;
 mod context;
+mod doubt;
 mod ends;
 mod heap;
 mod holds;
@@ -32,6 +33,7 @@ mod task;
 #[cfg(test)]
 mod testing;
 mod threads;
+mod upgradable;
 mod version;
 mod vtables;
 mod waits;

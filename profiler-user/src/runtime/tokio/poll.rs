@@ -77,6 +77,8 @@ pub(super) struct Polled {
     pub(super) joins: Vec<(u64, u64)>,
     /// Functions between the scheduler and the future, made for its type alone.
     pub(super) poll_functions: Vec<u64>,
+    /// Wakers of the task that somebody keeps and that were looked at: where they stand.
+    pub(super) kept: Vec<u64>,
     /// Looks at its waker were noticed from its beginning: no leaf was passed by.
     pub(super) watched: bool,
     /// Why it is not the whole truth.
@@ -107,7 +109,6 @@ pub(super) fn run(
     first_only: bool,
     observe: &mut dyn FnMut(&Machine<'_>),
 ) -> Polled {
-    let mut wakers = 0;
     let mut poll = |known: Option<u64>| {
         let mut machine = machine_for(code, memory, header, fs_base);
         let task = Some(Polling { header: header.address, began: false });
@@ -117,8 +118,9 @@ pub(super) fn run(
         let outcome = machine.call(vtable.poll, &[header.address], &mut hooks);
         let began = hooks.task.as_ref().is_some_and(|task| task.began);
         let found = hooks.waker.found();
-        wakers = found.map_or(0, |functions| waker::kept(&machine.looks(), memory, functions, header.address));
         let mut polled = hooks.finish(&outcome);
+        let kept = found.map(|functions| waker::kept(&machine.looks(), memory, functions, header.address));
+        polled.kept = kept.unwrap_or_default();
         if vtable.by_shape && !began {
             polled.hits.clear();
             polled.incomplete = Some("what was taken for its poll did not begin as one".into());
@@ -128,7 +130,7 @@ pub(super) fn run(
     let known = code.wakers_of.borrow().get(&vtable.poll).copied();
     let mut polled = from_the_beginning(&mut poll, known, |found| code.learn_waker(memory, vtable.poll, found));
     // What has not looked is woken by a waker that it has kept, or never. All that anyone keeps were looked at.
-    if polled.watched && header.state.wakers() == wakers {
+    if polled.watched && header.state.wakers() == polled.kept.len() as u64 {
         polled.leave_out_the_deaf();
     }
     polled
@@ -272,6 +274,7 @@ impl<'c> PollHooks<'c> {
                 selects: Vec::new(),
                 joins: Vec::new(),
                 poll_functions: Vec::new(),
+                kept: Vec::new(),
                 watched: false,
                 incomplete: None,
                 deepest_call: Vec::new(),
@@ -537,6 +540,7 @@ mod tests {
             selects: Vec::new(),
             joins: Vec::new(),
             poll_functions: Vec::new(),
+            kept: Vec::new(),
             watched: true,
             incomplete: None,
             deepest_call: Vec::new(),

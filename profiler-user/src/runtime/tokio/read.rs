@@ -8,7 +8,7 @@ use super::{
     blocked::BlockedThreads,
     channels, closing,
     code::Code,
-    context,
+    context, doubt,
     heap::{self, Header},
     holds::Dropped,
     imprint, kinds,
@@ -336,6 +336,10 @@ impl Runtime for Tokio {
         snapshot.missing.extend(unread);
     }
 
+    fn doubt(&mut self, world: &World<'_>, snapshot: &mut Snapshot, accused: &[PartyId]) -> bool {
+        doubt::note(self, world, snapshot, accused)
+    }
+
     fn thread_context(&self) -> Option<ThreadContext> {
         self.context
     }
@@ -389,7 +393,7 @@ fn count(tasks: &[ReadTask], coverage: &mut Coverage) {
 
 /// The thread pointer of some thread, a runtime's worker where there is one: a poll reads the runtime's thread-local
 /// context.
-fn any_thread_pointer(world: &World<'_>) -> Option<u64> {
+pub(super) fn any_thread_pointer(world: &World<'_>) -> Option<u64> {
     let mut threads: Vec<_> = world.threads.iter().collect();
     let worker = |frames: &[Frame]| frames.iter().any(|frame| frame.function.starts_with("tokio::runtime::scheduler"));
     threads.sort_by_key(|(.., frames)| !worker(frames));

@@ -133,7 +133,7 @@ fn names(path: &[PathFrame]) -> Vec<Arc<str>> {
 }
 
 /// A wait for something that no table knows.
-fn other(name: &str) -> Wait {
+pub(super) fn other(name: &str) -> Wait {
     let resource = ResourceKey { kind: ResourceKind::Other(name.to_owned()), address: 0 };
     Wait { resource, mode: WaitMode::Unknown, position: None, target: None }
 }

@@ -128,7 +128,7 @@ pub(super) fn strayed<P>(
 }
 
 /// The parts of stacks that nobody uses.
-fn dead_stacks(world: &World<'_>) -> Vec<Range<u64>> {
+pub(super) fn dead_stacks(world: &World<'_>) -> Vec<Range<u64>> {
     let dead = |facts: &ThreadFacts| {
         let (sp, _) = facts.stack()?;
         let stack = &world.memory.mappings().at(sp)?.range;

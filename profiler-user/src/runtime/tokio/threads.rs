@@ -33,6 +33,11 @@ const CURRENT_THREAD_LOOP: &str = "tokio::runtime::scheduler::current_thread::Co
 const DRIVING: &[&str] = &["tokio::runtime::driver::Driver::park", "tokio::runtime::io::driver::Driver::turn"];
 const POLLING: &[&str] = &["tokio::runtime::task::harness::Harness::poll", "tokio::runtime::task::raw::poll"];
 
+/// Functions by which a poll hands its worker's other tasks on before it blocks (tokio/src/task/blocking.rs and
+/// tokio/src/runtime/scheduler/multi_thread/worker.rs).
+const IN_PLACE: &[&str] =
+    &["tokio::task::blocking::block_in_place", "tokio::runtime::scheduler::multi_thread::worker::block_in_place"];
+
 /// What threads were found to be, by thread id, with the address of the runtime that a worker serves: a thread on CPU
 /// shows no stack, and is what it was.
 pub(super) type KnownRoles = FxHashMap<i32, (ThreadRole, u64)>;
@@ -146,6 +151,7 @@ pub(super) fn describe(
                 wait,
                 holds,
                 holds_known: whole,
+                in_place: is_in_place(frames),
             }
         })
         .collect();
@@ -241,10 +247,18 @@ pub(super) fn runtime_of(world: &World<'_>, root: &Root<'_>, runtimes: &[Runtime
 
 /// How many frames of a stack, root first, lie outside of the innermost poll; `None` where there is no poll.
 pub(super) fn inside_poll(frames: &[Frame]) -> Option<usize> {
-    let poll = frames.iter().rposition(|frame| POLLING.contains(&&*frame.function))?;
+    let innermost = |names: &[&str]| frames.iter().rposition(|frame| names.contains(&&*frame.function));
+    // A worker is work of the blocking pool itself, and polled as such.
+    let poll = innermost(POLLING).filter(|poll| innermost(WORKER) < Some(*poll))?;
     // The future's own frames begin behind what tokio wraps around a poll.
     let wraps = |frame: &Frame| frame.function.starts_with("tokio::runtime::") || !classify::shown(&frame.function);
     Some(poll + 1 + frames[poll + 1..].iter().take_while(|frame| wraps(frame)).count())
+}
+
+/// Whether the innermost poll on a stack, root first, has said that it will block.
+fn is_in_place(frames: &[Frame]) -> bool {
+    let on = |names: &[&str]| frames.iter().rposition(|frame| names.contains(&&*frame.function));
+    on(IN_PLACE) > on(POLLING)
 }
 
 /// Whether the task or work at `header` is in a poll now, and `function` is what polls its type.

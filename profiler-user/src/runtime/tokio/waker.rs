@@ -53,15 +53,15 @@ impl WakerSearch {
     }
 }
 
-/// How many of `places`, from which a poll has loaded the word `functions`, are wakers that somebody keeps: they stand in
+/// Those of `places`, from which a poll has loaded the word `functions`, that are wakers which somebody keeps: they stand in
 /// the target's own memory, with the task beside them. Each has a reference to the task, counted in its state.
-pub(super) fn kept(places: &[u64], memory: &dyn Memory, functions: u64, header: u64) -> u64 {
+pub(super) fn kept(places: &[u64], memory: &dyn Memory, functions: u64, header: u64) -> Vec<u64> {
     let holds = |address: u64, word: u64| memory.read_u64(address).is_ok_and(|found| found == word);
     let is_waker = |place: &&u64| {
         holds(**place, functions)
             && [place.wrapping_sub(8), place.wrapping_add(8)].into_iter().any(|beside| holds(beside, header))
     };
-    places.iter().filter(is_waker).count() as u64
+    places.iter().filter(is_waker).copied().collect()
 }
 
 /// Words of the stack in which a task's waker is looked for: it is made just above the future's poll.
@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn a_waker_is_kept_where_both_its_words_stand() {
         let memory = Words(&[FUNCTIONS, HEADER, 7, HEADER, FUNCTIONS, 7, FUNCTIONS, 0x7f00_0000_9999]);
-        let kept = |places: &[u64]| kept(places, &memory, FUNCTIONS, HEADER);
+        let kept = |places: &[u64]| kept(places, &memory, FUNCTIONS, HEADER).len();
         assert_eq!(kept(&[0x1000, 0x1020]), 2);
         assert_eq!(kept(&[0x1030]), 0, "another task's");
         assert_eq!(kept(&[0x1010]), 0, "it was taken out");

@@ -77,6 +77,7 @@ fn thread(tid: i32, name: &str, role: ThreadRole, activity: ThreadActivity) -> T
         wait: None,
         holds: Vec::new(),
         holds_known: true,
+        in_place: false,
     }
 }
 

@@ -1,0 +1,305 @@
+//! A second look at those who would be accused, for what no task tells of itself: all memory that can be written is searched.
+//!
+//! A dry poll shows who looks at the task's waker, and a dry drop what the task owns. Neither shows
+//!
+//! - a future that has given its waker away at its first poll and has not looked at it since, where it was inlined beside
+//!   others: it shows by a waker of the task that stands where nobody keeps one who was seen;
+//! - an abort handle: it is a reference to the task that is no waker;
+//! - the plain address that a C library has of a box in which the task owns a sender or a guard: as for
+//!   [`super::reach`], it shows by the words that point there.
+//!
+//! All this is searched for only where there is a finding.
+
+use std::{collections::BTreeMap, ops::Range};
+
+use rustc_hash::FxHashMap;
+
+use super::{
+    ends::CHANNEL_SPAN,
+    heap::Header,
+    holds::Dropped,
+    poll::{self, Polled},
+    read::{Tokio, UNNAMED, any_thread_pointer},
+    roots::{self, Root},
+    strands,
+    strays::dead_stacks,
+};
+use crate::{
+    model::{Fork, Hold, HoldHow, PartyId, ResourceKind, Snapshot, Strand, Task, TaskState, ThreadRole, WaitMode},
+    runtime::World,
+    target::{Memory, ThreadFacts},
+};
+
+/// Who is looked at again, at most.
+const MOST: usize = 200;
+/// Bytes in which handles are looked for, at most, of each.
+const SEARCHED: u64 = 1 << 20;
+/// Bytes from where a lock begins to its semaphore, by which it is known, at most.
+const TO_SEMAPHORE: u64 = 64;
+/// Bytes from the start of an `ArcInner` to what is inside (library/alloc/src/sync.rs).
+const INSIDE: u64 = 16;
+/// Bytes at the end of what was allocated to which an allocator points, which notes there how long the next piece is.
+const LAST: u64 = 8;
+/// How one that can end a task from outside is called.
+const ABORT_HANDLE: &str = "tokio::task::AbortHandle";
+
+/// Looks again at each of `accused`, and notes in `snapshot` what may move them after all. Whether there was anything.
+pub(super) fn note(tokio: &Tokio, world: &World<'_>, snapshot: &mut Snapshot, accused: &[PartyId]) -> bool {
+    let roots = roots::find(world, &tokio.unwinder);
+    let again = Again { tokio, world, fs_base: any_thread_pointer(world).unwrap_or(0), roots: &roots };
+    let tasks = snapshot.tasks.iter().enumerate().filter(|(_, task)| accused.contains(&task.party)).take(MOST);
+    let mut suspects: Vec<Suspect> = tasks.filter_map(|(index, task)| again.suspect(index, task)).collect();
+    if suspects.is_empty() {
+        return false;
+    }
+    search(tokio, world, snapshot, &mut suspects);
+    let mut changed = false;
+    for suspect in suspects {
+        changed |= suspect.clear(&mut snapshot.tasks[suspect.index]);
+    }
+    changed
+}
+
+/// One that would be accused.
+#[derive(Default)]
+struct Suspect {
+    /// Which of the snapshot's tasks.
+    index: usize,
+    /// Of a suspended task: its header, the waker's data. 0 of others, whose wakers are not looked for.
+    header: u64,
+    /// Its cell, or its part of a stack.
+    own: Range<u64>,
+    /// What its drop frees: starts and ends.
+    freed: BTreeMap<u64, u64>,
+    /// What it has an end of: where the ends of all channels keep wakers.
+    channels: Vec<Range<u64>>,
+    /// Wakers that its poll has looked at.
+    kept: Vec<u64>,
+    /// How many references to it are no such wakers.
+    others: u64,
+    /// Wakers in what is its own: of futures that are not polled now.
+    idle_wakers: u64,
+    /// A waker stands elsewhere.
+    given_away: bool,
+    /// Words that would be a way to one of its holds, with that hold's number.
+    ways: FxHashMap<u64, usize>,
+    /// Holds to which there is one.
+    strayed: Vec<usize>,
+}
+
+impl Suspect {
+    /// Whether memory at `at` is its own, and what stands there it has told of.
+    fn owns(&self, at: u64) -> bool {
+        let freed = self.freed.range(..=at).next_back().is_some_and(|(_, end)| at < *end);
+        freed || self.own.contains(&at)
+    }
+
+    /// A waker of it stands at `at`.
+    fn found_waker(&mut self, at: u64) {
+        if self.kept.contains(&at) {
+            return;
+        }
+        if self.owns(at) || self.channels.iter().any(|channel| channel.contains(&at)) {
+            self.idle_wakers += 1;
+        } else {
+            self.given_away = true;
+        }
+    }
+
+    /// Notes what was found; whether there was anything.
+    fn clear(&self, task: &mut Task) -> bool {
+        let mut number = 0..;
+        task.root.holds.retain(|_| number.next().is_none_or(|number| !self.strayed.contains(&number)));
+        let beside = if self.given_away {
+            Some(UNNAMED)
+        } else {
+            // Whoever waits for messages, and for nothing that somebody has, is often made to be ended like that.
+            Some(ABORT_HANDLE).filter(|_| self.others > self.idle_wakers && is_idle(task))
+        };
+        if let Some(name) = beside {
+            put_beside(&mut task.root, name);
+        }
+        beside.is_some() || !self.strayed.is_empty()
+    }
+}
+
+/// Whether all that the task waits for is to be told something.
+fn is_idle(task: &Task) -> bool {
+    use ResourceKind::{TokioBroadcast, TokioMpsc, TokioWatch};
+    let mut waits = task.root.waits().peekable();
+    waits.peek().is_some()
+        && waits.all(|wait| {
+            let kind = &wait.resource.kind;
+            wait.mode == WaitMode::Receive && matches!(kind, TokioMpsc | TokioBroadcast | TokioWatch)
+        })
+}
+
+/// Gives a task another branch, of something that may come at any time.
+fn put_beside(root: &mut Strand, name: &str) {
+    let (wait, children) = (root.wait.take(), std::mem::take(&mut root.children));
+    let own = Strand { wait, fork: root.fork, children, ..Strand::unknown() };
+    root.fork = Fork::Any;
+    root.children = vec![own, Strand { wait: Some(strands::other(name)), ..Strand::unknown() }];
+}
+
+/// What is needed to poll and drop once more.
+struct Again<'w> {
+    tokio: &'w Tokio,
+    world: &'w World<'w>,
+    fs_base: u64,
+    roots: &'w [Root<'w>],
+}
+
+impl Again<'_> {
+    fn suspect(&self, index: usize, task: &Task) -> Option<Suspect> {
+        let mut suspect = Suspect { index, ..Suspect::default() };
+        let (polled, dropped) = match task.party {
+            PartyId::BlockOn { tid } => self.root(tid, &mut suspect)?,
+            _ => self.task(task, &mut suspect)?,
+        };
+        suspect.freed = dropped.freed.iter().map(|freed| (freed.start, freed.end)).collect();
+        suspect.channels = dropped.shares.iter().map(|share| share.base..share.base + CHANNEL_SPAN).collect();
+        let leaves = polled.hits.iter().map(|hit| hit.this).chain(polled.kept.iter().copied());
+        let leaves: Vec<u64> = leaves.chain(dropped.acquires.iter().copied()).filter(|leaf| *leaf != 0).collect();
+        let boxes = self.boxes(&suspect, &leaves);
+        for (number, hold) in task.root.holds.iter().enumerate().filter(|(_, hold)| is_handle(hold)) {
+            suspect.ways.extend(self.ways(&boxes, hold).into_iter().map(|way| (way, number)));
+        }
+        suspect.kept = polled.kept;
+        Some(suspect)
+    }
+
+    fn task(&self, task: &Task, suspect: &mut Suspect) -> Option<(Polled, Dropped)> {
+        let (tokio, memory) = (self.tokio, self.world.memory);
+        let header = Header::read(memory, task.address, &tokio.vtables)?;
+        let vtable = tokio.vtables.get(&header.vtable)?;
+        suspect.own = header.address..header.address + vtable.trailer_offset;
+        let polled = poll::run(&tokio.code, memory, vtable, &header, self.fs_base, false, &mut |_| ());
+        if task.state == TaskState::Suspended && polled.watched {
+            suspect.header = header.address;
+            suspect.others = header.state.wakers().saturating_sub(polled.kept.len() as u64);
+        }
+        Some((polled, tokio.dropping(self.world, self.fs_base).task(vtable, &header, &[])))
+    }
+
+    fn root(&self, tid: i32, suspect: &mut Suspect) -> Option<(Polled, Dropped)> {
+        let root = self.roots.iter().find(|root| root.facts.tid == tid)?;
+        suspect.own = root.stack();
+        let dropping = self.tokio.dropping(self.world, self.fs_base);
+        let dropped = root.drop(dropping, self.world.modules, &self.tokio.unwinder)?;
+        Some((root.poll(&self.tokio.code, self.world.memory), dropped))
+    }
+
+    /// What its drop frees, but for its cell, to which the whole runtime points, and for the futures that it polls, to `leaves`:
+    /// those are moved about before they are first polled, and leave traces.
+    fn boxes(&self, suspect: &Suspect, leaves: &[u64]) -> Vec<Range<u64>> {
+        let freed = suspect.freed.iter().map(|(start, end)| *start..*end);
+        let (mut polled, mut boxes): (Vec<_>, Vec<_>) = freed
+            .filter(|range| range.start != suspect.own.start)
+            .partition(|range| leaves.iter().any(|leaf| range.contains(leaf)));
+        while let Some(inner) = polled.pop() {
+            let (outer, others) = boxes.into_iter().partition(|range| self.has(range, &|word| word == inner.start));
+            boxes = others;
+            polled.extend::<Vec<_>>(outer);
+        }
+        boxes
+    }
+
+    /// Words by which one could come to what the task has of a resource in one of its `boxes`: where those begin, and those
+    /// around them. To what lies in the future itself it lends references, and they leave traces.
+    fn ways(&self, boxes: &[Range<u64>], hold: &Hold) -> Vec<u64> {
+        let near = |word: u64| match hold.how {
+            HoldHow::Guard => hold.resource.address.checked_sub(word).is_some_and(|offset| offset <= TO_SEMAPHORE),
+            _ => word == hold.resource.address,
+        };
+        let mut ways = Vec::new();
+        let (mut around, mut others): (Vec<_>, Vec<_>) = boxes.iter().partition(|range| self.has(range, &near));
+        while let Some(inner) = around.pop() {
+            ways.push(inner.start);
+            ways.extend(Some(inner.start + INSIDE).filter(|inside| inside + LAST < inner.end));
+            let (outer, rest) = others.into_iter().partition(|range| self.has(range, &|word| word == inner.start));
+            others = rest;
+            around.extend::<Vec<_>>(outer);
+        }
+        ways
+    }
+
+    /// Whether a wanted word stands in a range.
+    fn has(&self, range: &Range<u64>, wanted: &dyn Fn(u64) -> bool) -> bool {
+        let start = range.start.next_multiple_of(8);
+        let mut bytes = vec![0; range.end.saturating_sub(start).min(SEARCHED) as usize];
+        let read = self.world.memory.read(start, &mut bytes).is_ok();
+        read && bytes.as_chunks::<8>().0.iter().any(|word| wanted(u64::from_le_bytes(*word)))
+    }
+}
+
+/// Whether others could use what the task has of it in its place.
+fn is_handle(hold: &Hold) -> bool {
+    hold.resource.address != 0 && matches!(hold.how, HoldHow::Guard | HoldHow::Sender | HoldHow::Receiver)
+}
+
+/// Searches all memory for wakers of `suspects` and for ways to what they have.
+fn search(tokio: &Tokio, world: &World<'_>, snapshot: &Snapshot, suspects: &mut [Suspect]) {
+    let functions = tokio.code.task_waker();
+    let mut headers: FxHashMap<u64, usize> = FxHashMap::default();
+    let mut ways: FxHashMap<u64, Vec<usize>> = FxHashMap::default();
+    for (number, suspect) in suspects.iter().enumerate() {
+        if suspect.others > 0 {
+            headers.insert(suspect.header, number);
+        }
+        suspect.ways.keys().for_each(|way| ways.entry(*way).or_default().push(number));
+    }
+    if headers.is_empty() && ways.is_empty() {
+        return;
+    }
+    let (low, high) = ways.keys().fold((u64::MAX, 0), |(low, high), way| (low.min(*way), high.max(*way)));
+    let dead = dead_stacks(world);
+    // What is polled leaves its traces on the stack of whoever polls.
+    let stacks = stacks(world);
+    let pollers: Vec<&Range<u64>> =
+        stacks.iter().filter(|(tid, _)| is_poller(snapshot, *tid)).map(|(_, at)| at).collect();
+    for mapping in world.memory.mappings().iter().filter(|mapping| mapping.write) {
+        world.memory.scan(mapping.range.clone(), |start, bytes| {
+            for (index, word) in bytes.as_chunks::<8>().0.iter().enumerate() {
+                let word = u64::from_le_bytes(*word);
+                let at = start + index as u64 * 8;
+                if Some(word) == functions {
+                    let beside = [at.wrapping_sub(8), at.wrapping_add(8)];
+                    let mut data = beside.into_iter().filter_map(|at| world.memory.read_u64(at).ok());
+                    let whose = data.find_map(|data| headers.get(&data));
+                    if let Some(number) =
+                        whose.filter(|_| !dead.iter().chain(pollers.iter().copied()).any(|stack| stack.contains(&at)))
+                    {
+                        suspects[*number].found_waker(at);
+                    }
+                } else if (low..=high).contains(&word)
+                    && let Some(numbers) = ways.get(&word)
+                    && !stacks.iter().any(|(_, stack)| stack.contains(&at))
+                {
+                    for suspect in numbers {
+                        let suspect = &mut suspects[*suspect];
+                        if !suspect.owns(at)
+                            && let Some(hold) = suspect.ways.get(&word)
+                        {
+                            suspect.strayed.push(*hold);
+                        }
+                    }
+                    // Whoever keeps what was read must have it too.
+                    let _ = world.memory.read_u64(at);
+                }
+            }
+        });
+    }
+}
+
+/// The stacks of all threads, by thread id.
+fn stacks(world: &World<'_>) -> Vec<(i32, Range<u64>)> {
+    let stack = |facts: &ThreadFacts| Some((facts.tid, world.memory.mappings().at(facts.stack()?.0)?.range.clone()));
+    world.threads.iter().filter_map(|(facts, ..)| stack(facts)).collect()
+}
+
+/// Whether a thread polls tasks or roots.
+fn is_poller(snapshot: &Snapshot, tid: i32) -> bool {
+    let thread = snapshot.threads.iter().find(|thread| thread.tid == tid);
+    thread.is_some_and(|thread| thread.role.is_of_runtime() && thread.role != ThreadRole::BlockingPool)
+}
