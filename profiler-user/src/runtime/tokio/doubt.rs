@@ -5,8 +5,9 @@
 //! - a future that has given its waker away at its first poll and has not looked at it since, where it was inlined beside
 //!   others: it shows by a waker of the task that stands where nobody keeps one who was seen;
 //! - an abort handle: it is a reference to the task that is no waker;
-//! - the plain address that a C library has of a box in which the task owns a sender or a guard: as for
-//!   [`super::reach`], it shows by the words that point there.
+//! - the plain address that a C library has of a box in which the task owns an end of a channel, for its callback: as for
+//!   [`super::reach`], it shows by the words that point there. (Locks are not asked for like that: what leads to one is copied
+//!   about with the state of a service, and leaves traces in memory that was freed since.)
 //!
 //! All this is searched for only where there is a finding.
 
@@ -34,8 +35,6 @@ use crate::{
 const MOST: usize = 200;
 /// Bytes in which handles are looked for, at most, of each.
 const SEARCHED: u64 = 1 << 20;
-/// Bytes from where a lock begins to its semaphore, by which it is known, at most.
-const TO_SEMAPHORE: u64 = 64;
 /// Bytes from the start of an `ArcInner` to what is inside (library/alloc/src/sync.rs).
 const INSIDE: u64 = 16;
 /// Bytes at the end of what was allocated to which an allocator points, which notes there how long the next piece is.
@@ -208,12 +207,9 @@ impl Again<'_> {
     /// Words by which one could come to what the task has of a resource in one of its `boxes`: where those begin, and those
     /// around them. To what lies in the future itself it lends references, and they leave traces.
     fn ways(&self, boxes: &[Range<u64>], hold: &Hold) -> Vec<u64> {
-        let near = |word: u64| match hold.how {
-            HoldHow::Guard => hold.resource.address.checked_sub(word).is_some_and(|offset| offset <= TO_SEMAPHORE),
-            _ => word == hold.resource.address,
-        };
         let mut ways = Vec::new();
-        let (mut around, mut others): (Vec<_>, Vec<_>) = boxes.iter().partition(|range| self.has(range, &near));
+        let has_it = |range: &&Range<u64>| self.has(range, &|word| word == hold.resource.address);
+        let (mut around, mut others): (Vec<_>, Vec<_>) = boxes.iter().partition(has_it);
         while let Some(inner) = around.pop() {
             ways.push(inner.start);
             ways.extend(Some(inner.start + INSIDE).filter(|inside| inside + LAST < inner.end));
@@ -233,9 +229,9 @@ impl Again<'_> {
     }
 }
 
-/// Whether others could use what the task has of it in its place.
+/// Whether others could use it in the task's place.
 fn is_handle(hold: &Hold) -> bool {
-    hold.resource.address != 0 && matches!(hold.how, HoldHow::Guard | HoldHow::Sender | HoldHow::Receiver)
+    hold.resource.address != 0 && matches!(hold.how, HoldHow::Sender | HoldHow::Receiver)
 }
 
 /// Searches all memory for wakers of `suspects` and for ways to what they have.
