@@ -1,4 +1,4 @@
-//! Which notifications are part of a channel: the end of those who receive from it, above all.
+//! Which notifications are the end of those who receive from a channel.
 //!
 //! `Sender::closed` waits for a `Notify` inside of the channel. Where it was inlined, as it is in a release build, nothing
 //! but that place tells: the task has a sender too, and the notification lies in what that sender is an end of. What this
@@ -43,10 +43,9 @@ struct Object {
 }
 
 impl Object {
-    /// What a wait for the notification at this place in it is.
-    fn wait(&self, at: u64) -> Option<WaitMode> {
-        let mode = if self.received.contains(&at) { WaitMode::Receive } else { WaitMode::Notified };
-        (at < self.size).then_some(mode)
+    /// Whether the notification at this place in it is that of the end of its receivers.
+    fn is_closing(&self, at: u64) -> bool {
+        at < self.size && !self.received.contains(&at)
     }
 }
 
@@ -68,12 +67,10 @@ pub(super) fn name(
         let found = dropped.shares.iter().find_map(|share| {
             let base = object_around(dropping, share, notify)?;
             let object = known.object(dropping, vtable, header, share, base)?;
-            let mode = object.wait(notify - base)?;
-            // Who receives by a handle on both ends, as at a barrier, waits for more than a message.
-            (mode == WaitMode::Notified || base == share.base).then_some((object.channel, mode, base))
+            object.is_closing(notify - base).then(|| key(object.channel.kind(), base))
         });
-        if let Some((channel, mode, base)) = found {
-            (wait.resource, wait.mode) = (key(channel.kind(), base), mode);
+        if let Some(channel) = found {
+            (wait.resource, wait.mode) = (channel, WaitMode::Notified);
         }
     });
 }

@@ -82,6 +82,22 @@ pub(super) fn dropped_type(full: &str) -> Option<&str> {
     Some(first_argument(rest.strip_prefix("::<").or_else(|| rest.strip_prefix('<'))?))
 }
 
+/// Whether the function around `address` drops any of several async functions' states: where the compiler has folded what is
+/// equal, its name says nothing.
+pub(super) fn is_folded(modules: &[Module], address: u64) -> bool {
+    let Some(module) = modules.iter().find(|module| module.contains(address)) else { return false };
+    let Some(start) = module.symbol_at(address).map(|symbol| symbol.address) else { return false };
+    let mut states: Vec<String> = module
+        .symbols_at(start)
+        .filter_map(|symbol| {
+            dropped_type(&name::demangled(symbol.name)).filter(|state| is_coroutine(state)).map(str::to_owned)
+        })
+        .collect();
+    states.sort_unstable();
+    states.dedup();
+    states.len() > 1
+}
+
 /// Whether a type's full name is that of an async fn's or block's future.
 pub(super) fn is_coroutine(full: &str) -> bool {
     full.ends_with("{{closure}}") || full.contains("{async_") || full.ends_with("{closure#0}")

@@ -70,7 +70,7 @@ pub(super) fn holds(
 pub(super) struct Around {
     /// Functions, outermost first, each behind the type that it drops, if it drops one.
     functions: Vec<Arc<str>>,
-    /// The async functions whose states are dropped, outermost first.
+    /// The async functions whose states are dropped, outermost first, up to one that shares its code with another.
     pub(super) asyncs: Vec<Async>,
 }
 
@@ -104,11 +104,13 @@ pub(super) fn around(code: &Code, modules: &[Module], path: &[u64]) -> Arc<Aroun
         return Arc::clone(known);
     }
     let mut around = Around { functions: Vec::new(), asyncs: Vec::new() };
+    let mut folded = false;
     for call in path {
+        folded = folded || names::is_folded(modules, *call);
         for frame in code.frames(modules, *call).iter() {
             if let Some(dropped) = names::dropped_type(&frame.raw) {
                 let dropped_name: Arc<str> = name::type_name(dropped).into();
-                if names::is_coroutine(dropped) && classify::shown(&dropped_name) {
+                if !folded && names::is_coroutine(dropped) && classify::shown(&dropped_name) {
                     let by_trait = names::by_trait(dropped);
                     around.asyncs.push(Async { name: Arc::clone(&dropped_name), by_trait });
                 }
