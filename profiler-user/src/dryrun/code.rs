@@ -189,6 +189,12 @@ impl CodeCache {
         Self { executable: Some(executable), ..Self::default() }
     }
 
+    /// An empty cache for the same code: for another thread.
+    #[must_use]
+    pub fn another(&self) -> Self {
+        Self { executable: self.executable.clone(), ..Self::default() }
+    }
+
     /// Whether code at `address` may be interpreted.
     pub(super) fn may_run(&self, address: u64) -> bool {
         self.executable.as_ref().is_none_or(|ranges| ranges.iter().any(|range| range.contains(&address)))

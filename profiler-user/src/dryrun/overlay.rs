@@ -142,7 +142,7 @@ impl<'m> Overlay<'m> {
         let mut changed = Vec::new();
         for page in self.pages.iter().filter(|page| page.number < PRIVATE / PAGE as u64 && page.present.is_none()) {
             let (address, mut before) = (page.number * PAGE as u64, [0; PAGE]);
-            if self.memory.read(address, &mut before).is_ok() {
+            if self.memory.copy(address, &mut before).is_ok() {
                 let words = page.data.as_chunks::<8>().0.iter().zip(before.as_chunks::<8>().0).enumerate();
                 let others = words.filter(|(_, (now, before))| now != before);
                 changed.extend(others.map(|(index, _)| address + index as u64 * 8));
@@ -222,6 +222,9 @@ impl<'m> Overlay<'m> {
         if let Some(present) = &page.present {
             self.read_partial(page, present, address, buf)?;
         } else {
+            if address < PRIVATE {
+                self.memory.look(address, buf.len());
+            }
             buf.copy_from_slice(&page.data[offset..offset + buf.len()]);
         }
         Ok(page.poison.as_ref().map_or(0, |poison| get(poison, offset, buf.len()) as u32))
@@ -278,10 +281,11 @@ impl<'m> Overlay<'m> {
         if self.pages.len() >= self.most_pages {
             return Err(Why::OverlayLimit);
         }
-        let mut data = Box::new([0; PAGE]);
+        let mut data = spare_page();
         let page = if address >= PRIVATE {
+            data.fill(0);
             Page { number, data, present: None, poison: Some(Box::new([u64::MAX; PAGE / 64])) }
-        } else if self.memory.read(address, &mut data[..]).is_ok() {
+        } else if self.memory.copy(address, &mut data[..]).is_ok() {
             Page { number, data, present: None, poison: None }
         } else {
             Page { number, data, present: Some(Box::new([0; PAGE / 64])), poison: None }
@@ -292,6 +296,28 @@ impl<'m> Overlay<'m> {
         self.recent[number as usize % RECENT].set((number, place as u32));
         Ok(place)
     }
+}
+
+impl Drop for Overlay<'_> {
+    fn drop(&mut self) {
+        SPARE.with_borrow_mut(|spare| {
+            let room = MOST_SPARE.saturating_sub(spare.len());
+            spare.extend(self.pages.drain(..).take(room).map(|page| page.data));
+        });
+    }
+}
+
+thread_local! {
+    /// Pages of runs that have ended, for the next ones.
+    static SPARE: RefCell<Vec<Box<[u8; PAGE]>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Pages that are kept for the next run: few runs write to more.
+const MOST_SPARE: usize = 32;
+
+/// A page to be filled, with whatever it was last filled with.
+fn spare_page() -> Box<[u8; PAGE]> {
+    SPARE.with_borrow_mut(Vec::pop).unwrap_or_else(|| Box::new([0; PAGE]))
 }
 
 /// The low `length` bits (at most 64).

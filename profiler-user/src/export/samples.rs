@@ -338,7 +338,8 @@ fn any_task() -> impl Strategy<Value = Task> {
     let state = select(vec![Running, Scheduled, Suspended, Blocked, Complete, Unknown]);
     let source = select(vec![SinceSource::Attach, SinceSource::Snapshot, SinceSource::Event, SinceSource::Runtime]);
     let since = option::of((any::<f64>(), source).prop_map(|(at_least_s, source)| Since { at_least_s, source }));
-    let origin = (option::of(any_party()), option::of(any_frame())).prop_map(|(party, site)| Origin { party, site });
+    let origin = (option::of(any_party()), option::of(any_frame()));
+    let origin = origin.prop_map(|(party, site)| Box::new(Origin { party, site }));
     let labels = vec((text(), text()), 0..3).prop_map(Into::into);
     let told = (option::of(text()), option::of(origin), option::of(labels), option::of(text()));
     (any_party(), text(), state, since, any_strand(), told, any::<(bool, Option<i32>, u64)>()).prop_map(

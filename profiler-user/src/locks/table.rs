@@ -159,7 +159,7 @@ fn may_have_role(mangled: &str) -> bool {
 }
 
 /// The functions of a process that have a role.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Functions {
     roles: FxHashMap<u64, Role>,
 }

@@ -33,7 +33,7 @@ pub enum Blocked {
 }
 
 /// The locks that threads wait for.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub struct Contended {
     by_address: FxHashMap<u64, ResourceKind>,
 }

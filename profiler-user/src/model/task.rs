@@ -290,7 +290,7 @@ pub struct Task {
     /// For how long; `None` in a single snapshot.
     pub since: Option<Since>,
     /// Who started it, where the runtime remembers.
-    pub origin: Option<Origin>,
+    pub origin: Option<Box<Origin>>,
     /// What the program has labelled it with, where it can.
     pub labels: Option<Labels>,
     /// The root chain, with its forks.

@@ -23,7 +23,7 @@ pub fn find(modules: &[Module], memory: &dyn Memory) -> Vec<Box<dyn Runtime>> {
 }
 
 /// One async runtime library, as it was found in a process. It keeps what it learned of the code; of the
-/// data at most what tells whether a task still stands as it did.
+/// data at most what tells whether a task still stands as it did, and what it was found to be.
 pub trait Runtime {
     /// Adds the library's runtimes, tasks, threads and resources as they are now to `snapshot`. What could not be read
     /// is said in its `missing`, its coverage and its tasks.

@@ -8,7 +8,7 @@ use nix::{
 };
 
 /// Pieces that the kernel reads in one call (`UIO_MAXIOV`).
-const PIECES: usize = 1024;
+pub(super) const PIECES: usize = 1024;
 /// Bytes of scattered pieces that are read together, unless one piece alone is longer.
 const TOGETHER: u64 = 4 << 20;
 /// Bytes between two pieces that are rather read with them than left out.

@@ -24,6 +24,16 @@ pub trait Memory {
     /// Fills `buf` from `address` on, or reads nothing that may be relied upon.
     fn read(&self, address: u64, buf: &mut [u8]) -> Result<(), MemoryError>;
 
+    /// The same for bytes that may never be looked at: [`Memory::look`] tells of those that are.
+    fn copy(&self, address: u64, buf: &mut [u8]) -> Result<(), MemoryError> {
+        self.read(address, buf)
+    }
+
+    /// Takes note that bytes are looked at which were copied before.
+    fn look(&self, address: u64, length: usize) {
+        let _ = (address, length);
+    }
+
     /// The little-endian 8-byte word at `address`.
     fn read_u64(&self, address: u64) -> Result<u64, MemoryError> {
         let mut buf = [0; 8];
@@ -49,5 +59,13 @@ pub trait Memory {
 impl<M: Memory + ?Sized> Memory for &M {
     fn read(&self, address: u64, buf: &mut [u8]) -> Result<(), MemoryError> {
         (**self).read(address, buf)
+    }
+
+    fn copy(&self, address: u64, buf: &mut [u8]) -> Result<(), MemoryError> {
+        (**self).copy(address, buf)
+    }
+
+    fn look(&self, address: u64, length: usize) {
+        (**self).look(address, length);
     }
 }

@@ -21,6 +21,7 @@ mod space;
 mod stored;
 mod subject;
 mod threads;
+mod trail;
 
 pub use ahead::Ahead;
 pub use epoll::{Interest, interests};
@@ -36,3 +37,4 @@ pub use space::AddressSpace;
 pub use stored::Stored;
 pub use subject::{Place, Recorder, Subject};
 pub use threads::{RunState, SyscallState, ThreadFacts, any_thread_pointer, thread_pointer, thread_pointers};
+pub use trail::Trail;

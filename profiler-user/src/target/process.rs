@@ -5,7 +5,6 @@ use std::{
     fs::File,
     os::fd::{AsFd, FromRawFd, OwnedFd},
     path::{Path, PathBuf},
-    rc::Rc,
     time::Duration,
 };
 
@@ -50,7 +49,7 @@ impl Process {
 
     /// From now on notes which pages are read, in any view of its memory.
     pub(super) fn note_touched(&mut self) -> Touched {
-        Rc::clone(self.touched.get_or_insert_default())
+        self.touched.get_or_insert_default().clone()
     }
 
     /// The pid that it was opened by.

@@ -2,7 +2,7 @@
 //!
 //! Source: `Documentation/admin-guide/mm/pagemap.rst`: one 64-bit word a page, bit 63 present, bit 62 swapped.
 
-use std::{cell::RefCell, fs::File, os::unix::fs::FileExt};
+use std::{cell::RefCell, fs::File, os::unix::fs::FileExt, sync::Arc};
 
 use rustc_hash::FxHashMap;
 
@@ -28,13 +28,18 @@ pub(super) enum Residency {
 /// The file is its owner's alone: `CAP_SYS_PTRACE` opens the memory of another user's process, but not this. Without it
 /// every page counts as present, and untouched ones get the kernel's shared page of zeros when they are read.
 pub(super) struct PageMap {
-    file: Option<File>,
+    file: Option<Arc<File>>,
     batches: RefCell<FxHashMap<u64, Box<[u64]>>>,
 }
 
 impl PageMap {
     pub(super) fn new(file: Option<File>) -> Self {
-        Self { file, batches: RefCell::default() }
+        Self { file: file.map(Arc::new), batches: RefCell::default() }
+    }
+
+    /// The same, asked anew.
+    pub(super) fn another(&self) -> Self {
+        Self { file: self.file.clone(), batches: RefCell::default() }
     }
 
     /// The residency of the page that contains `address`; `None` where the kernel does not say.

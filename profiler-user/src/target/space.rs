@@ -1,6 +1,11 @@
 //! The memory of a process, read without stopping it, or as it was kept.
 
-use std::{cell::RefCell, io::IoSliceMut, ops::Range, rc::Rc, sync::Arc};
+use std::{
+    cell::RefCell,
+    io::IoSliceMut,
+    ops::Range,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use nix::{
     errno::Errno,
@@ -12,7 +17,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::{
     Mapping, Mappings, Memory, MemoryError, ModuleFile,
     image::Image,
-    joined::{Joined, read_runs},
+    joined::{Joined, PIECES, read_runs},
     residency::{PAGE, PageMap, Residency},
 };
 
@@ -44,7 +49,15 @@ impl Noted {
 }
 
 /// What is shared by all views of a process.
-pub(super) type Touched = Rc<RefCell<Noted>>;
+#[derive(Clone, Debug, Default)]
+pub(super) struct Touched(Arc<Mutex<Noted>>);
+
+impl Touched {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Noted> {
+        // Whoever panicked had added addresses, or had not.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// Where pages come from.
 enum Source {
@@ -83,6 +96,23 @@ impl AddressSpace {
         Self { source: Source::Kept(image), mappings, files, pages, scratch, touched: None }
     }
 
+    /// Another view of the same process, with nothing read yet: for another thread.
+    #[must_use]
+    pub fn another(&self) -> Self {
+        let source = match &self.source {
+            Source::Live { pid, residency } => Source::Live { pid: *pid, residency: residency.another() },
+            Source::Kept(image) => Source::Kept(Arc::clone(image)),
+        };
+        Self {
+            source,
+            mappings: self.mappings.clone(),
+            files: self.files.clone(),
+            pages: RefCell::default(),
+            scratch: RefCell::default(),
+            touched: self.touched.clone(),
+        }
+    }
+
     /// The process whose memory it is, where it still runs.
     pub fn pid(&self) -> Option<i32> {
         match &self.source {
@@ -114,6 +144,39 @@ impl AddressSpace {
         }
     }
 
+    /// Reads the pages of some pieces anew, all at once where they are in memory; the others when they are asked for.
+    pub fn renew(&self, pieces: impl Iterator<Item = Range<u64>>) {
+        let mut bases = Vec::new();
+        pieces.for_each(|piece| bases.extend(pages(&piece)));
+        bases.sort_unstable();
+        bases.dedup();
+        let mut kept = self.pages.borrow_mut();
+        for base in &bases {
+            kept.remove(base);
+        }
+        let private = |base: u64| self.mappings.at(base).is_some_and(|map| map.read && map.inode == 0 && !map.shared);
+        bases.retain(|base| private(*base) && self.is_resident(&(*base..base + PAGE)));
+        let mut runs: Vec<Range<u64>> = Vec::new();
+        for base in &bases {
+            match runs.last_mut().filter(|run| run.end == *base) {
+                Some(run) => run.end += PAGE,
+                None => runs.push(*base..base + PAGE),
+            }
+        }
+        runs.truncate(PIECES);
+        let mut buf = self.scratch.take();
+        let total = runs.iter().map(|run| (run.end - run.start) as usize).sum();
+        if buf.len() < total {
+            buf.resize(total, 0);
+        }
+        let got = self.read_vectored(&runs, &mut buf[..total]);
+        let read = bases.iter().zip(buf[..got].as_chunks::<{ PAGE as usize }>().0);
+        kept.extend(read.map(|(base, bytes)| (*base, Some(Box::new(*bytes)))));
+        drop(kept);
+        self.scratch.replace(buf);
+        self.note(runs.into_iter());
+    }
+
     /// Reads past the kept pages, straight from the target: what is there now.
     pub fn read_now(&self, address: u64, buf: &mut [u8]) -> Result<(), MemoryError> {
         if self.resident_runs(address..address + buf.len() as u64).next().map(|run| run.end - run.start)
@@ -129,7 +192,7 @@ impl AddressSpace {
     pub fn read_bulk(&self, address: u64, buf: &mut [u8]) -> Result<(), MemoryError> {
         let end = address.checked_add(buf.len() as u64).ok_or(MemoryError::Unmapped(address))?;
         if let Some(touched) = &self.touched {
-            touched.borrow_mut().add_bulk(pages(&(address..end)));
+            touched.lock().add_bulk(pages(&(address..end)));
         }
         let mut at = address;
         for run in self.resident_runs(address..end) {
@@ -146,11 +209,19 @@ impl AddressSpace {
         self.zero_untouched(at..end, address, buf)
     }
 
+    /// Takes note of pieces for whoever keeps what was read, where it was read otherwise.
+    pub fn note(&self, pieces: impl Iterator<Item = Range<u64>>) {
+        if let Some(touched) = &self.touched {
+            let mut noted = touched.lock();
+            pieces.for_each(|piece| noted.pages.extend(pages(&piece)));
+        }
+    }
+
     /// Reads many pieces as they are now and calls `visit` with the number and the bytes of each, in order; `None` for what is
     /// not there or not in memory.
     pub fn scattered(&self, pieces: &[Range<u64>], visit: impl FnMut(usize, Option<&[u8]>)) {
         if let Some(touched) = &self.touched {
-            touched.borrow_mut().pages.extend(pieces.iter().flat_map(pages));
+            touched.lock().pages.extend(pieces.iter().flat_map(pages));
         }
         self.scattered_bulk(pieces, visit);
     }
@@ -158,7 +229,7 @@ impl AddressSpace {
     /// The same for so much that whoever keeps what was read may not keep it.
     pub fn scattered_bulk(&self, pieces: &[Range<u64>], mut visit: impl FnMut(usize, Option<&[u8]>)) {
         if let Some(touched) = &self.touched {
-            touched.borrow_mut().add_bulk(pieces.iter().flat_map(pages));
+            touched.lock().add_bulk(pieces.iter().flat_map(pages));
         }
         let (mut buf, mut read) = (self.scratch.take(), Vec::new());
         let (mut joined, mut first) = (Joined::default(), 0);
@@ -383,7 +454,7 @@ impl Memory for AddressSpace {
                 std::collections::hash_map::Entry::Vacant(entry) => {
                     let page = self.load(base)?;
                     if let (Some(touched), Some(_)) = (&self.touched, &page) {
-                        touched.borrow_mut().pages.insert(base);
+                        touched.lock().pages.insert(base);
                     }
                     entry.insert(page)
                 }

@@ -119,12 +119,12 @@ impl Recorder {
 
     /// From now on notes as well what is read in bulk, unless that is more than so many pages.
     pub fn note_bulk(&mut self, most: usize) {
-        self.touched.borrow_mut().most_bulk = most;
+        self.touched.lock().most_bulk = most;
     }
 
     /// Whether there was too much of that.
     pub fn has_left_out(&self) -> bool {
-        self.touched.borrow().most_bulk == 0
+        self.touched.lock().most_bulk == 0
     }
 
     /// Keeps all that has been read so far as it is now, all at once, so that it is of one moment as nearly as can be had.
@@ -139,7 +139,7 @@ impl Recorder {
     ) -> Result<usize, TargetError> {
         let mappings = process.mappings()?;
         let mut bases: Vec<u64> = {
-            let noted = self.touched.borrow();
+            let noted = self.touched.lock();
             noted.pages.union(&noted.bulk).copied().collect()
         };
         bases.sort_unstable();

@@ -33,7 +33,7 @@ pub fn goroutines(page: &mut Page, tasks: &[&Task]) {
             page.add(&frame.function).add("(...)").end();
             place(page, frame);
         }
-        if let Some(Origin { party, site: Some(site) }) = &task.origin {
+        if let Some(Origin { party, site: Some(site) }) = task.origin.as_deref() {
             page.add("created by ").add(&site.function);
             if let Some(PartyId::Task { id, .. }) = party {
                 page.add(format_args!(" in goroutine {id}"));

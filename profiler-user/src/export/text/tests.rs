@@ -87,7 +87,7 @@ fn goroutines_as_go_prints_them() {
     task.root.frames = [site.clone(), inner].into();
     task.status = Some("chan receive".into());
     task.since = Some(Since { at_least_s: 301.0, source: SinceSource::Runtime });
-    task.origin = Some(Origin { party: Some(PartyId::Task { runtime: 1, id: 1 }), site: Some(site) });
+    task.origin = Some(Box::new(Origin { party: Some(PartyId::Task { runtime: 1, id: 1 }), site: Some(site) }));
     let mut page = Page::new(false);
     goroutines(&mut page, &[&task]);
     let id = task.id();

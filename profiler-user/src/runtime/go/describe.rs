@@ -72,7 +72,7 @@ impl Known {
             state: state(goroutine.status),
             status,
             since: since(goroutine),
-            origin: self.origin(goroutine),
+            origin: self.origin(goroutine).map(Box::new),
             labels: None,
             root,
             awaits_known: incomplete.is_none(),

@@ -33,7 +33,7 @@ pub(super) fn settle(
     tasks: &mut [ReadTask],
     found: &mut Vec<Resource>,
 ) {
-    let rooms: FxHashMap<u64, u64> = tasks.iter().flat_map(|read| read.rooms.iter().copied()).collect();
+    let rooms: FxHashMap<u64, u64> = tasks.iter().flat_map(|read| read.told().rooms.iter().copied()).collect();
     for resource in found.iter_mut() {
         if let Some(channel) = rooms.get(&resource.key.address) {
             resource.key = key(ResourceKind::TokioMpsc, *channel);
@@ -90,7 +90,7 @@ fn name_by_channel(read: &mut ReadTask, rooms: &FxHashMap<u64, u64>) {
         .all_holds()
         .filter(|hold| matches!(hold.how, HoldHow::Sender | HoldHow::Receiver))
         .map(|hold| hold.resource.address)
-        .chain(read.shares.iter().map(|share| share.base))
+        .chain(read.told().shares.iter().map(|share| share.base))
         .collect();
     let is_broadcast =
         |hold: &&Hold| hold.how == HoldHow::Receiver && hold.resource.kind == ResourceKind::TokioBroadcast;
@@ -126,7 +126,7 @@ fn name_by_sender(tasks: &mut [ReadTask]) {
     let is_sender = |hold: &&Hold| hold.how == HoldHow::Sender && hold.resource.kind == ResourceKind::TokioOneshot;
     let mut woken: FxHashMap<u64, u64> = FxHashMap::default();
     for read in tasks.iter() {
-        let mut wakes = read.shares.iter().filter_map(|share| Some((share.woke?, share.base))).peekable();
+        let mut wakes = read.told().shares.iter().filter_map(|share| Some((share.woke?, share.base))).peekable();
         if wakes.peek().is_none() {
             continue;
         }
@@ -152,7 +152,8 @@ fn name_by_sender(tasks: &mut [ReadTask]) {
 /// safe side: who might send is taken to be one who does, once it moves. (A receiver may also be shared, and what the task has
 /// of its own is a sender.)
 fn add_ends(code: &Code, modules: &[Module], read: &mut ReadTask, received: &FxHashMap<u64, ResourceKind>) {
-    let root = &mut read.task.root;
+    let (task, told) = read.parts();
+    let root = &mut task.root;
     let mut named: FxHashMap<u64, u64> = FxHashMap::default();
     let mut receives: Vec<u64> =
         root.waits().filter(|wait| wait.mode == WaitMode::Receive).map(|wait| wait.resource.address).collect();
@@ -164,7 +165,7 @@ fn add_ends(code: &Code, modules: &[Module], read: &mut ReadTask, received: &FxH
         }
     }
     let mut added = Vec::new();
-    for share in &read.shares {
+    for share in &told.shares {
         let Some(kind) = received.get(&share.base) else { continue };
         if let Some(left) = named.get_mut(&share.base).filter(|left| **left > 0) {
             *left -= 1;

@@ -9,7 +9,7 @@
 //! notifications for those who receive, all of which its last sender gives, and one for their end; a channel of messages has
 //! the latter alone.
 
-use std::{cell::RefCell, ops::Range, rc::Rc};
+use std::{cell::RefCell, ops::Range, sync::Arc};
 
 use rustc_hash::FxHashMap;
 
@@ -24,8 +24,8 @@ use super::{
 use crate::model::{ResourceKind, Strand, WaitMode};
 
 /// What the references are to that the destructors of tasks give back by these calls: `None` where it is no channel.
-#[derive(Default)]
-pub(super) struct Known(RefCell<FxHashMap<Calls, Option<Rc<Object>>>>);
+#[derive(Clone, Default)]
+pub(super) struct Known(RefCell<FxHashMap<Calls, Option<Arc<Object>>>>);
 
 /// Call sites that led somewhere, outermost first.
 type Calls = Box<[u64]>;
@@ -91,7 +91,7 @@ impl Known {
         header: &Header,
         share: &Share,
         base: u64,
-    ) -> Option<Rc<Object>> {
+    ) -> Option<Arc<Object>> {
         if let Some(known) = self.0.borrow().get(&share.path[..]) {
             return known.clone();
         }
@@ -110,7 +110,7 @@ impl Known {
             let rung = last.rung.iter().filter_map(inside).find(|rung| rung.end <= size && !rung.is_empty());
             // Which of its notifications is which shows only where they are given.
             let received = rung.or((channel == Channel::Mpsc).then_some(0..0))?;
-            Some(Rc::new(Object { channel, size, received }))
+            Some(Arc::new(Object { channel, size, received }))
         });
         let mut known = self.0.borrow_mut();
         if known.len() >= MOST_KNOWN {

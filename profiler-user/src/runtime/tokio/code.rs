@@ -98,6 +98,26 @@ impl Code {
         code
     }
 
+    /// The same, with all that has been learned, for another thread.
+    pub(super) fn another(&self) -> Self {
+        Self {
+            roles: self.roles.clone(),
+            constants: self.constants.clone(),
+            functions: self.functions.clone(),
+            externals: self.externals.clone(),
+            sites: self.sites.clone(),
+            strands: self.strands.clone(),
+            drops: self.drops.clone(),
+            wakers_of: self.wakers_of.clone(),
+            release: self.release,
+            unwinds: self.unwinds,
+            locks: self.locks.clone(),
+            wakers: self.wakers.clone(),
+            nameless: self.nameless,
+            cache: self.cache.another(),
+        }
+    }
+
     fn learn_module(&mut self, module: &Module, memory: &dyn Memory) {
         for symbol in module.symbols().filter(|symbol| symbol.kind == SymbolKind::Text) {
             self.functions.insert(symbol.address);
@@ -160,6 +180,11 @@ impl Code {
         let known = self.wakers_of.borrow();
         let mut tables = known.values();
         tables.next().copied().filter(|first| tables.all(|table| table == first))
+    }
+
+    /// All that is known of the functions of tasks' wakers: where they stand, and whether they are known without a name.
+    pub(super) fn known_wakers(&self) -> (Option<u64>, bool) {
+        (self.task_waker(), self.wakers.get().is_some())
     }
 
     /// Where tasks begin to wait for each other, and where permits are handed over.

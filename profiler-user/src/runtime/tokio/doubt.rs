@@ -178,13 +178,13 @@ impl Again<'_> {
             suspect.header = header.address;
             suspect.others = header.state.wakers().saturating_sub(polled.kept.len() as u64);
         }
-        Some((polled, tokio.dropping(self.world, self.fs_base).task(vtable, &header, &[])))
+        Some((polled, tokio.dropping(self.world.memory, self.fs_base).task(vtable, &header, &[])))
     }
 
     fn root(&self, tid: i32, suspect: &mut Suspect) -> Option<(Polled, Dropped)> {
         let root = self.roots.iter().find(|root| root.facts.tid == tid)?;
         suspect.own = root.stack();
-        let dropping = self.tokio.dropping(self.world, self.fs_base);
+        let dropping = self.tokio.dropping(self.world.memory, self.fs_base);
         let dropped = root.drop(dropping, self.world.modules, &self.tokio.unwinder)?;
         Some((root.poll(&self.tokio.code, self.world.memory), dropped))
     }

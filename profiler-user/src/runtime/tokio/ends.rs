@@ -29,6 +29,12 @@ pub(super) struct Share {
 }
 
 impl Share {
+    /// Calls `visit` with every address of data in it.
+    pub(super) fn addresses(&mut self, visit: &mut impl FnMut(&mut u64)) {
+        visit(&mut self.base);
+        self.before.iter_mut().chain(&mut self.woke).for_each(visit);
+    }
+
     /// Whether, if this is a channel of messages, it is the sender's end: that lowers the channel's count of senders and
     /// then that of references, and no receiver lowers a word of the channel by one.
     ///

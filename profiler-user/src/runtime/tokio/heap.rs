@@ -10,6 +10,8 @@ use crate::target::{AddressSpace, Memory};
 
 const VTABLE: u64 = 16;
 const OWNER: u64 = 24;
+/// Bytes of a header.
+const LENGTH: u64 = 32;
 
 /// A header as it was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,19 +29,19 @@ pub(super) struct Header {
 impl Header {
     /// Reads the header at `address` from what the target has there now; `None` where it is none (any more).
     pub(super) fn read_now(memory: &AddressSpace, address: u64, vtables: &FxHashMap<u64, TaskVtable>) -> Option<Self> {
-        let mut bytes = [0; 32];
+        let mut bytes = [0; LENGTH as usize];
         memory.read_now(address, &mut bytes).ok()?;
         Self::from_bytes(address, &bytes, vtables)
     }
 
     /// Reads the header at `address` from the view.
     pub(super) fn read(memory: &dyn Memory, address: u64, vtables: &FxHashMap<u64, TaskVtable>) -> Option<Self> {
-        let mut bytes = [0; 32];
+        let mut bytes = [0; LENGTH as usize];
         memory.read(address, &mut bytes).ok()?;
         Self::from_bytes(address, &bytes, vtables)
     }
 
-    fn from_bytes(address: u64, bytes: &[u8; 32], vtables: &FxHashMap<u64, TaskVtable>) -> Option<Self> {
+    fn from_bytes(address: u64, bytes: &[u8; LENGTH as usize], vtables: &FxHashMap<u64, TaskVtable>) -> Option<Self> {
         let word = |at: u64| {
             let at = at as usize;
             u64::from_le_bytes(std::array::from_fn(|index| bytes[at + index]))
@@ -66,19 +68,32 @@ pub(super) fn is_scheduler(memory: &dyn Memory, runtime: u64) -> bool {
 /// Every header in the target's private memory, by address.
 pub(super) fn scan(memory: &AddressSpace, vtables: &FxHashMap<u64, TaskVtable>) -> Vec<Header> {
     let Some((low, high)) = vtables.keys().copied().min().zip(vtables.keys().copied().max()) else { return Vec::new() };
-    let mut candidates = Vec::new();
+    let mut headers = Vec::new();
+    // Those that are cut in two by the end of a piece.
+    let mut cut = Vec::new();
     for mapping in memory.mappings().iter().filter(|mapping| mapping.write && mapping.is_anonymous()) {
         memory.scan(mapping.range.clone(), |start, bytes| {
             for (index, word) in bytes.as_chunks::<8>().0.iter().enumerate() {
                 let word = u64::from_le_bytes(*word);
                 // Two comparisons settle almost every word of the heap.
                 if (low..=high).contains(&word) && vtables.contains_key(&word) {
-                    candidates.push((start + index as u64 * 8).wrapping_sub(VTABLE));
+                    let place = index * 8;
+                    let address = (start + place as u64).wrapping_sub(VTABLE);
+                    let whole = place.checked_sub(VTABLE as usize).and_then(|place| bytes[place..].first_chunk());
+                    match whole {
+                        Some(whole) => headers.extend(Header::from_bytes(address, whole, vtables)),
+                        None => cut.push(address),
+                    }
                 }
             }
         });
     }
-    candidates.into_iter().filter_map(|address| Header::read(memory, address, vtables)).collect()
+    memory.note(headers.iter().map(|header| header.address..header.address + LENGTH));
+    if !cut.is_empty() {
+        headers.extend(cut.into_iter().filter_map(|address| Header::read(memory, address, vtables)));
+        headers.sort_unstable_by_key(|header| header.address);
+    }
+    headers
 }
 
 #[cfg(test)]

@@ -22,13 +22,18 @@ const AROUND: u64 = 384;
 /// Bytes on either side of a thread pointer that belong to the thread.
 const THREAD_LOCAL: u64 = 64 << 10;
 
+/// Of some bytes.
+pub(super) fn digest(bytes: &[u8]) -> u64 {
+    let mut digest = FxHasher::default();
+    digest.write(bytes);
+    digest.finish()
+}
+
 /// Of a cell as the view has it.
 pub(super) fn of_cell(memory: &dyn Memory, cell: &Range<u64>) -> Option<u64> {
     let mut bytes = vec![0; (cell.end - cell.start).min(CELL_CHECKED) as usize];
     memory.read(cell.start, &mut bytes).ok()?;
-    let mut digest = FxHasher::default();
-    digest.write(&bytes);
-    Some(digest.finish())
+    Some(digest(&bytes))
 }
 
 /// Whether workers are still in the poll that they were in: what each has noted beside its queue of tasks.

@@ -13,7 +13,7 @@ const TO_RECORD: [u64; 3] = [0, 16, 128];
 const LOWEST: u64 = 0x1_0000;
 
 /// See the module's text.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Moment {
     now: OnceCell<u64>,
     descriptors: OnceCell<FxHashMap<u64, i32>>,
@@ -28,14 +28,17 @@ impl Moment {
         })
     }
 
-    /// The descriptor whose record one of `words` points at: tokio gives the kernel that record's address
+    /// The descriptor whose record one of `words` points at, behind that word: tokio gives the kernel that record's address
     /// (`ScheduledIo::token` in tokio/src/runtime/io/scheduled_io.rs, 1.38 to 1.54).
-    pub(super) fn descriptor(&self, pid: i32, words: impl IntoIterator<Item = u64>) -> Option<i32> {
+    pub(super) fn descriptor(&self, pid: i32, words: impl IntoIterator<Item = u64>) -> Option<(u64, i32)> {
         let known = self.descriptors.get_or_init(|| {
             let interests = target::interests(pid).into_iter().filter(|interest| interest.data >= LOWEST);
             interests.map(|interest| (interest.data, interest.fd)).collect()
         });
-        let of_word = |word: u64| TO_RECORD.iter().find_map(|distance| known.get(&word.wrapping_add(*distance)));
-        words.into_iter().find_map(of_word).copied()
+        let of_word = |word: u64| {
+            let fd = TO_RECORD.iter().find_map(|distance| known.get(&word.wrapping_add(*distance)));
+            fd.map(|fd| (word, *fd))
+        };
+        words.into_iter().find_map(of_word)
     }
 }

@@ -42,7 +42,7 @@ use crate::{
 };
 
 /// Tasks that are dropped, at most: the price is that of reading them once more.
-const MOST: usize = 1000;
+pub(super) const MOST: usize = 1000;
 /// Things that are asked about, at most: each costs another run, and a comparison for each pointer in memory.
 const MOST_THINGS: usize = 64;
 /// Instructions for each of them.
@@ -88,11 +88,11 @@ pub(super) fn note(
     if wanted.is_empty() || tasks.len() > MOST {
         return;
     }
-    let counters: FxHashMap<u64, u64> = tasks.iter().flat_map(|read| read.counters.iter().copied()).collect();
+    let counters: FxHashMap<u64, u64> = tasks.iter().flat_map(|read| read.told().counters.iter().copied()).collect();
     let mut cells: Vec<Range<u64>> = tasks.iter().filter_map(|read| cell(tokio, world, read)).collect();
     cells.sort_unstable_by_key(|cell| cell.start);
     let everyone = Everyone {
-        dropping: tokio.dropping(world, fs_base),
+        dropping: tokio.dropping(world.memory, fs_base),
         tokio,
         world,
         all: owners(tokio, world, roots, tasks),

@@ -11,9 +11,13 @@ use super::{
     context, doubt,
     heap::{self, Header},
     holds::Dropped,
-    imprint, kinds,
+    imprint,
+    kept::Kept,
+    kinds,
     moment::Moment,
-    names, pool, reach, resources, roots,
+    names, pool, reach,
+    reading::Batch,
+    resources, roots,
     task::ReadTask,
     threads::{self, Described},
     vtables::{self, TaskVtable},
@@ -40,41 +44,16 @@ const ROLELESS: &str = "which threads are workers, and what block_on runs: the f
 /// Stands for a type that the binary does not name.
 pub(super) const UNNAMED: &str = "(type not known)";
 
-/// Reads that are repeated on a fresh view. What a task's poll meets lies on many pages, read one after the other while the
-/// program goes on: a dry run that fails may have met two moments side by side.
-#[derive(Default)]
-struct Rereads {
-    done: usize,
-    /// Types of which a second read told no more than the first.
-    in_vain: FxHashSet<u64>,
-}
-
-impl Rereads {
-    /// A fresh view costs the reads of all that was at hand, so there is a limit to them.
-    const MOST: usize = 64;
-
-    fn are_worth(&self, vtable: u64) -> bool {
-        self.done < Self::MOST && !self.in_vain.contains(&vtable)
-    }
-
-    fn told(&mut self, vtable: u64, in_vain: bool) {
-        self.done += 1;
-        if in_vain {
-            self.in_vain.insert(vtable);
-        }
-    }
-}
-
 /// Tokio, as it was found in a process' code.
 pub struct Tokio {
     pub(super) vtables: FxHashMap<u64, TaskVtable>,
     pub(super) deallocs: FxHashSet<u64>,
     pub(super) names: FxHashMap<u64, Arc<str>>,
     /// Vtables whose poll functions have been asked for the type's name.
-    asked: FxHashSet<u64>,
+    pub(super) asked: FxHashSet<u64>,
     /// By address of the runtime instance.
     pub(super) kinds: FxHashMap<u64, RuntimeKind>,
-    version: Option<String>,
+    pub(super) version: Option<String>,
     pub(super) code: Code,
     pub(super) unwinder: Arc<RegisterUnwinder>,
     /// Locks that threads waited for when the present read began.
@@ -87,7 +66,7 @@ pub struct Tokio {
     pub(super) drop_code: FxHashMap<u64, Option<u64>>,
     /// Answers of [`Runtime::polled_type`] by function: samples ask for the same ones again and again.
     pub(super) poll_names: RefCell<FxHashMap<u64, Option<Arc<str>>>>,
-    thread_roles: threads::KnownRoles,
+    pub(super) thread_roles: threads::KnownRoles,
     pub(super) tls_offset: Option<i64>,
     pub(super) context: Option<ThreadContext>,
     /// Offset from a thread pointer to the id of the task that its thread polls.
@@ -99,7 +78,8 @@ pub struct Tokio {
     /// The channels whose ends destructors give back.
     pub(super) closing: closing::Known,
     pub(super) moment: Moment,
-    workers: imprint::Workers,
+    pub(super) workers: imprint::Workers,
+    pub(super) kept: Kept,
 }
 
 impl Tokio {
@@ -146,6 +126,7 @@ impl Tokio {
             closing: closing::Known::default(),
             moment: Moment::default(),
             workers: imprint::Workers::default(),
+            kept: Kept::default(),
         })
     }
 
@@ -172,11 +153,15 @@ impl Tokio {
 
 impl Tokio {
     /// Gives tasks that are to be polled what tells later whether their runtime's workers have taken up any task since.
-    fn mark_ready(&mut self, world: &World<'_>, tasks: &mut [(ReadTask, &heap::Header)]) {
-        let seen: Vec<imprint::Seen<'_>> =
-            tasks.iter().map(|(read, header)| (read.task.party, read.task.state, *header)).collect();
+    fn mark_ready(&mut self, world: &World<'_>, tasks: &mut [ReadTask], headers: &[&Header]) {
+        let seen: Vec<imprint::Seen<'_>> = tasks
+            .iter()
+            .zip(headers)
+            .filter(|(read, _)| matches!(read.task.state, TaskState::Running | TaskState::Scheduled))
+            .map(|(read, header)| (read.task.party, read.task.state, *header))
+            .collect();
         let noted = self.workers.look(&self.code, world, &self.vtables, self.current_task, &seen);
-        for (read, _) in tasks.iter_mut().filter(|(read, _)| read.task.state == TaskState::Scheduled) {
+        for read in tasks.iter_mut().filter(|read| read.task.state == TaskState::Scheduled) {
             if let PartyId::Task { runtime, .. } = read.task.party {
                 read.task.imprint = noted.get(&runtime).copied().flatten();
             }
@@ -200,30 +185,15 @@ impl Runtime for Tokio {
         let unwinder = Arc::clone(&self.unwinder);
         let blocked = BlockedThreads::read(world, &unwinder);
         self.contended = Arc::clone(&blocked.contended);
-        let mut seen = FxHashSet::default();
-        let mut tasks = Vec::new();
-        let mut rereads = Rereads::default();
-        for header in headers.iter().filter(|header| header.owner != 0 && !header.state.is_complete()) {
-            let mut read = self.read_task(world, header, fs_base);
-            if read.as_ref().is_some_and(|read| read.task.is_opaque()) && rereads.are_worth(header.vtable) {
-                world.memory.refresh();
-                read = self.read_task(world, header, fs_base);
-                rereads.told(header.vtable, read.as_ref().is_some_and(|read| read.task.is_opaque()));
-            }
-            if let Some(read) = read
-                && seen.insert(read.task.party)
-            {
-                tasks.push((read, header));
-            }
-        }
-        self.mark_ready(world, &mut tasks);
+        let Batch { mut tasks, headers: headers_read } = self.read_all(world, &headers, fs_base);
+        self.mark_ready(world, &mut tasks, &headers_read);
         // Only now is it known which of their functions they share.
-        for (read, header) in &mut tasks {
+        for (read, header) in tasks.iter_mut().zip(&headers_read) {
             read.task.name = self.name_of(header.vtable, &read.task.root);
         }
         let mut runtimes: Vec<RuntimeInstance> = Vec::new();
         let mut roots_read = Vec::new();
-        for (read, header) in &mut tasks {
+        for (read, header) in tasks.iter_mut().zip(&headers_read) {
             let PartyId::Task { runtime, .. } = read.task.party else { continue };
             let index = runtimes.iter().position(|known| known.address == runtime).unwrap_or_else(|| {
                 runtimes.push(RuntimeInstance {
@@ -256,17 +226,17 @@ impl Runtime for Tokio {
             read.task.runtime = snapshot.runtimes.len() + index;
             roots_read.push(read);
         }
-        let running = tasks.iter().filter(|(read, _)| read.task.state == TaskState::Running);
+        let running = tasks.iter().filter(|read| read.task.state == TaskState::Running);
         let work = headers.iter().filter(|header| header.owner == 0 && header.state.is_running());
         let running = threads::Polled {
-            tasks: running.map(|(read, _)| (read.task.address, read.task.party)).collect(),
+            tasks: running.map(|read| (read.task.address, read.task.party)).collect(),
             work: work.map(|header| header.address).collect(),
         };
         let mut thread_roles = std::mem::take(&mut self.thread_roles);
         let holds = |facts: &ThreadFacts| {
             let root = roots.iter().find(|root| root.facts.tid == facts.tid);
             let name = |dropped: &Dropped| self.thread_holds(world, dropped);
-            blocked.holds(facts, root, self.dropping(world, fs_base), &name)
+            blocked.holds(facts, root, self.dropping(world.memory, fs_base), &name)
         };
         let Described { threads: described, polled_by, worked_on_by } =
             threads::describe(world, &runtimes, &running, &self.vtables, &mut thread_roles, &blocked, &holds);
@@ -293,7 +263,7 @@ impl Runtime for Tokio {
         {
             snapshot.missing.push(ROLELESS.into());
         }
-        for (read, _) in &mut tasks {
+        for read in &mut tasks {
             if let Some(tid) = polled_by.get(&read.task.party) {
                 read.task.thread = Some(*tid);
                 // A `LocalSet` never leaves its thread.
@@ -306,7 +276,8 @@ impl Runtime for Tokio {
                 }
             }
         }
-        let mut read: Vec<ReadTask> = tasks.into_iter().map(|(read, _)| read).chain(roots_read).collect();
+        let mut read = tasks;
+        read.extend(roots_read);
         let worker = |header: u64| worked_on_by.get(&header).copied().flatten();
         for task in &mut read {
             resources::waits_mut(&mut task.task.root, &mut |wait| {
@@ -322,7 +293,13 @@ impl Runtime for Tokio {
         count(&read, &mut snapshot.coverage);
         snapshot.runtimes.extend(runtimes);
         snapshot.threads.extend(described);
-        snapshot.tasks.extend(read.into_iter().map(|read| read.task));
+        let read = read.into_iter().map(|read| read.task);
+        if snapshot.tasks.is_empty() {
+            // Where they stand: a million take a third of a gigabyte.
+            snapshot.tasks = read.collect();
+        } else {
+            snapshot.tasks.extend(read);
+        }
         snapshot.resources.extend(resources);
         let of_tasks = snapshot.tasks.iter().flat_map(|task| task.root.all_holds());
         let held: FxHashSet<&ResourceKey> = snapshot

@@ -145,10 +145,11 @@ pub(super) fn site(function: Arc<str>, root: &Strand) -> Frame {
 
 /// Turns what destructors gave back without a name into holds: whoever waits for a semaphore has shown whose a lock is.
 fn name_released(tasks: &mut [ReadTask]) {
-    let waiters = tasks.iter().flat_map(|read| &read.waiters);
+    let waiters = tasks.iter().flat_map(|read| &read.told().waiters);
     let semaphores: FxHashMap<u64, u64> = waiters.map(|waiter| (waiter.lock, waiter.semaphore)).collect();
     for read in tasks {
-        for Released { release, within } in std::mem::take(&mut read.released) {
+        let released = read.told_mut().map(|told| std::mem::take(&mut told.released));
+        for Released { release, within } in released.unwrap_or_default() {
             let Some(semaphore) = semaphores.get(&release.lock) else { continue };
             let how = if within.is_some() { HoldHow::Reserved } else { HoldHow::Guard };
             let resource = key(ResourceKind::TokioBatchSemaphore, *semaphore);
@@ -164,17 +165,20 @@ pub(super) fn read(code: &Code, memory: &dyn Memory, tasks: &mut [ReadTask], fs_
     let mut counters = FxHashMap::default();
     let mut waiter = FxHashMap::default();
     let mut headers = FxHashMap::default();
+    let semaphores = semaphores(tasks);
+    if !semaphores.is_empty() {
+        headers.extend(tasks.iter().map(|read| (read.task.address, read.task.party)));
+    }
     for read in tasks.iter() {
-        counters.extend(read.counters.iter().copied());
-        headers.insert(read.task.address, read.task.party);
-        for missing in &read.missing {
+        counters.extend(read.told().counters.iter().copied());
+        for missing in &read.told().missing {
             waiter.insert(missing.address, read.task.party);
         }
     }
     let mut resources: FxHashMap<u64, Resource> = FxHashMap::default();
     let mut places: FxHashMap<u64, u32> = FxHashMap::default();
     let queued = Queued::of(tasks);
-    for address in semaphores(tasks) {
+    for address in semaphores {
         let queue = queue::run(code, memory, address, fs_base);
         let paired = queue.waiters.len() == queue.wakers.len();
         let entries = queue.waiters.iter().enumerate().map(|(place, (count, wants))| {
@@ -203,8 +207,9 @@ pub(super) fn read(code: &Code, memory: &dyn Memory, tasks: &mut [ReadTask], fs_
         );
     }
     for read in tasks {
-        let mut missing = read.missing.iter();
-        waits_mut(&mut read.task.root, &mut |wait| {
+        let (task, told) = read.parts();
+        let mut missing = told.missing.iter();
+        waits_mut(&mut task.root, &mut |wait| {
             if resources.contains_key(&wait.resource.address) && wait.resource.kind != ResourceKind::JoinHandle {
                 wait.position = missing.next().and_then(|missing| places.get(&missing.address).copied());
             }
@@ -219,7 +224,7 @@ pub(super) fn read(code: &Code, memory: &dyn Memory, tasks: &mut [ReadTask], fs_
 fn semaphores(tasks: &[ReadTask]) -> Vec<u64> {
     let mut addresses: Vec<u64> = tasks
         .iter()
-        .filter(|read| !read.missing.is_empty())
+        .filter(|read| !read.told().missing.is_empty())
         .flat_map(|read| read.task.root.waits())
         .filter(|wait| is_semaphore(&wait.resource))
         .map(|wait| wait.resource.address)
@@ -272,8 +277,10 @@ struct Queued(Vec<(u64, PartyId)>);
 
 impl Queued {
     fn of(tasks: &[ReadTask]) -> Self {
-        let mut queued: Vec<_> =
-            tasks.iter().flat_map(|read| read.acquires.iter().map(|acquire| (*acquire, read.task.party))).collect();
+        let mut queued: Vec<_> = tasks
+            .iter()
+            .flat_map(|read| read.told().acquires.iter().map(|acquire| (*acquire, read.task.party)))
+            .collect();
         queued.sort_unstable();
         Self(queued)
     }

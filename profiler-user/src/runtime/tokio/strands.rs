@@ -32,7 +32,7 @@ impl PathFrame {
 }
 
 /// Strands by the calls that led to their leaves, all that decides on them but the waits: tasks that stand alike share them.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Known(RefCell<FxHashMap<Box<[u64]>, Arc<Shape>>>);
 
 /// Ways to stand that are remembered; beyond, all are forgotten.

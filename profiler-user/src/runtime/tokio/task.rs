@@ -2,8 +2,6 @@
 
 use std::{ops::Range, sync::Arc};
 
-use rustc_hash::FxHashMap;
-
 use super::{
     classify::{self, Leaf},
     closing,
@@ -12,6 +10,7 @@ use super::{
     heap::{self, Header},
     holds::{Dropped, Dropping, Released},
     imprint::{self, CELL_CHECKED},
+    kept::Basis,
     names,
     poll::{self, Hit, Polled},
     probe::{Asked, Probe},
@@ -21,13 +20,13 @@ use super::{
     shape::Waiter,
     strands,
     vtables::TaskVtable,
-    waits::{self, Missing},
+    waits::{self, Missing, Watched},
 };
 use crate::{
     debuginfo::name,
     model::{Frame, Hold, PartyId, ResourceKind, Strand, Task, TaskState, is_library},
     runtime::World,
-    target::{AddressSpace, Memory},
+    target::{AddressSpace, Memory, Trail},
 };
 
 /// What the semaphore waits of a task told.
@@ -35,11 +34,20 @@ use crate::{
 struct SemaphoreWaits {
     missing: Vec<Missing>,
     counters: Vec<(u64, u64)>,
+    descriptors: Vec<(u64, i32)>,
 }
 
-/// A task as it was read, with what only the rest of the read needs.
+/// A task as it was read.
+#[derive(Clone, PartialEq)]
 pub(super) struct ReadTask {
     pub(super) task: Task,
+    /// What only the rest of the read needs; `None` for nothing.
+    told: Option<Box<Told>>,
+}
+
+/// What the reading of a task has told of others.
+#[derive(Clone, Default, PartialEq)]
+pub(super) struct Told {
     /// Queued acquires that its destructor drops.
     pub(super) acquires: Vec<u64>,
     /// References that its destructor gives back to what may be channels.
@@ -54,6 +62,43 @@ pub(super) struct ReadTask {
     pub(super) waiters: Vec<Waiter>,
     /// What its destructor gives back by code without a name.
     pub(super) released: Vec<Released>,
+    /// Descriptors that its strands wait for, each with the word that told.
+    pub(super) descriptors: Vec<(u64, i32)>,
+}
+
+/// Of a task that tells nothing.
+static NOTHING: Told = Told {
+    acquires: Vec::new(),
+    shares: Vec::new(),
+    rooms: Vec::new(),
+    missing: Vec::new(),
+    counters: Vec::new(),
+    waiters: Vec::new(),
+    released: Vec::new(),
+    descriptors: Vec::new(),
+};
+
+impl ReadTask {
+    pub(super) fn new(task: Task, told: Told) -> Self {
+        // Of a million tasks few tell anything.
+        let told = (told != NOTHING).then(|| Box::new(told));
+        Self { task, told }
+    }
+
+    /// What its reading has told of others.
+    pub(super) fn told(&self) -> &Told {
+        self.told.as_deref().unwrap_or(&NOTHING)
+    }
+
+    /// Itself, to be changed, and what its reading has told of others.
+    pub(super) fn parts(&mut self) -> (&mut Task, &Told) {
+        (&mut self.task, self.told.as_deref().unwrap_or(&NOTHING))
+    }
+
+    /// The same where there is anything, to be changed.
+    pub(super) fn told_mut(&mut self) -> Option<&mut Told> {
+        self.told.as_deref_mut()
+    }
 }
 
 impl Tokio {
@@ -63,8 +108,8 @@ impl Tokio {
         if self.learned.contains(&header.vtable) {
             return;
         }
-        let _ = self.dry_poll(world, header, vtable, fs_base, true);
-        let dropped = self.dropping(world, fs_base).task(vtable, header, &[]);
+        let _ = self.dry_poll(world, world.memory, header, vtable, fs_base, true);
+        let dropped = self.dropping(world.memory, fs_base).task(vtable, header, &[]);
         self.learn_name(world, header.vtable, &dropped);
     }
 
@@ -72,17 +117,17 @@ impl Tokio {
     fn dry_poll(
         &mut self,
         world: &World<'_>,
+        memory: &dyn Memory,
         header: &Header,
         vtable: &TaskVtable,
         fs_base: u64,
         first_only: bool,
     ) -> Polled {
-        let memory = world.memory;
         let (mut context, mut current_task) = (self.context, self.current_task);
         let id = memory.read_u64(header.address + vtable.id_offset).ok();
         let polled = poll::run(&self.code, memory, vtable, header, fs_base, first_only, &mut |machine| {
             if let (None, Some(offset), Some(id)) = (context, self.tls_offset, id) {
-                let observed = Observed::of(machine, memory, fs_base, offset, id);
+                let observed = Observed::of(machine, world.memory, fs_base, offset, id);
                 current_task = current_task.or(observed.as_ref().map(Observed::current_task));
                 context = observed.and_then(|observed| observed.context());
             }
@@ -133,13 +178,13 @@ impl Tokio {
         let mut polled = root.poll(&self.code, world.memory);
         let probe = Probe { code: &self.code, memory: world.memory, asked: Asked::Root(root) };
         let probe = root.can_be_asked().then_some(&probe);
-        let dropped = root.drop(self.dropping(world, fs_base), world.modules, &self.unwinder);
+        let dropped = root.drop(self.dropping(world.memory, fs_base), world.modules, &self.unwinder);
         let dropped = dropped.unwrap_or_else(|| Dropped {
             incomplete: Some("what it holds: its thread's frame has no landing pad".into()),
             ..Dropped::default()
         });
-        let (mut strand, waits) = self.strands(world, &mut polled, &dropped, probe);
-        strand.holds = self.holds(world, &dropped, &polled, &strand);
+        let (mut strand, waits) = self.strands(world, world.memory, &mut polled, &dropped, probe);
+        strand.holds = self.holds(world, world.memory, &dropped, &polled, &strand);
         let own = names::of_destructor(world.modules, &dropped.functions).map(|(_, name)| name);
         // A library's future says nothing of the program: whoever waits for it does.
         let name = own.filter(|name| root.callers.is_empty() || !is_library(name));
@@ -149,9 +194,18 @@ impl Tokio {
         }
         let unseen = unwatched(&polled);
         let awaits_known = polled.incomplete.is_none() && unseen.is_none();
-        let waiters = waiters_of(&polled);
-        ReadTask {
-            task: Task {
+        let told = Told {
+            acquires: dropped.acquires,
+            shares: dropped.shares,
+            rooms: dropped.rooms,
+            missing: waits.missing,
+            counters: waits.counters,
+            waiters: waiters_of(&polled),
+            released: Vec::new(),
+            descriptors: waits.descriptors,
+        };
+        let task = {
+            Task {
                 party,
                 address: 0,
                 runtime: 0,
@@ -168,21 +222,16 @@ impl Tokio {
                 imprint: root.facts.switches,
                 unstable: false,
                 thread: Some(root.facts.tid),
-            },
-            acquires: dropped.acquires,
-            shares: dropped.shares,
-            rooms: dropped.rooms,
-            missing: waits.missing,
-            counters: waits.counters,
-            waiters,
-            released: Vec::new(),
-        }
+            }
+        };
+        ReadTask::new(task, told)
     }
 
     /// The strands that a dry poll has shown, and what its semaphore waits told on the way.
     fn strands(
         &self,
         world: &World<'_>,
+        memory: &dyn Memory,
         polled: &mut Polled,
         dropped: &Dropped,
         probe: Option<&Probe<'_>>,
@@ -191,9 +240,10 @@ impl Tokio {
         polled.hits.sort_by(|one, other| one.order().cmp(other.order()));
         polled.joins.retain(|(_, site)| self.is_join(probe, *site));
         let mut waits = SemaphoreWaits::default();
+        let mut watched = Watched { moment: &self.moment, pid: world.memory.pid(), descriptors: Vec::new() };
         let strand = strands::build(&self.code, world.modules, polled, dropped, |hit, functions| {
             let leaf_name = || leaf_name(world, hit, functions);
-            let mut wait = waits::read(hit, functions, world.memory, &self.vtables, &self.moment, leaf_name);
+            let mut wait = waits::read(hit, functions, memory, &self.vtables, &mut watched, leaf_name);
             if hit.leaf == Some(Leaf::Acquire) {
                 if wait.resource.kind == ResourceKind::TokioBatchSemaphore
                     && let Some(kind) = self.lock(probe, hit, wait.resource.address)
@@ -205,6 +255,7 @@ impl Tokio {
             }
             wait
         });
+        waits.descriptors = watched.descriptors;
         (strand, waits)
     }
 
@@ -215,9 +266,9 @@ impl Tokio {
     }
 
     /// A dry drop on a thread with this thread pointer.
-    pub(super) fn dropping<'a>(&'a self, world: &'a World<'_>, fs_base: u64) -> Dropping<'a> {
+    pub(super) fn dropping<'a>(&'a self, memory: &'a dyn Memory, fs_base: u64) -> Dropping<'a> {
         let (code, deallocs, contended) = (&self.code, &self.deallocs, &*self.contended);
-        Dropping { code, memory: world.memory, fs_base, deallocs, contended }
+        Dropping { code, memory, fs_base, deallocs, contended }
     }
 
     /// Which lock an acquire belongs to; only what is known already where there is nobody to ask.
@@ -244,10 +295,17 @@ impl Tokio {
         is_join
     }
 
-    fn holds(&self, world: &World<'_>, dropped: &Dropped, polled: &Polled, strand: &Strand) -> Vec<Hold> {
+    fn holds(
+        &self,
+        world: &World<'_>,
+        memory: &dyn Memory,
+        dropped: &Dropped,
+        polled: &Polled,
+        strand: &Strand,
+    ) -> Vec<Hold> {
         let acquires = polled.hits.iter().filter(|hit| hit.leaf == Some(Leaf::Acquire));
         let awaited: Vec<u64> = acquires.map(|hit| hit.this).collect();
-        resources::holds(&self.code, world.modules, dropped, &awaited, strand, &self.vtables, world.memory)
+        resources::holds(&self.code, world.modules, dropped, &awaited, strand, &self.vtables, memory)
     }
 
     /// Whether a task's runtime is one, which is asked once for each.
@@ -255,12 +313,22 @@ impl Tokio {
         matches!(party, PartyId::Task { runtime, .. } if self.kinds.contains_key(&runtime) || heap::is_scheduler(memory, runtime))
     }
 
-    pub(super) fn read_task(&mut self, world: &World<'_>, header: &Header, fs_base: u64) -> Option<ReadTask> {
+    /// The part of a task's cell that is checked for changes.
+    pub(super) fn cell(&self, header: &Header) -> Range<u64> {
+        let length = self.vtables.get(&header.vtable).map_or(0, |vtable| vtable.trailer_offset.min(CELL_CHECKED));
+        header.address..header.address + length
+    }
+
+    /// The task with this header as it is now, and what that rests on, if it is at rest and was read whole.
+    pub(super) fn read_task<'w>(
+        &mut self,
+        world: &'w World<'_>,
+        header: &Header,
+        fs_base: u64,
+    ) -> Option<(ReadTask, Option<Basis<'w>>)> {
         let memory = world.memory;
         let vtable = self.vtables.get(&header.vtable)?.clone();
-        let cell = header.address..header.address + vtable.trailer_offset;
-        // The cell is read here and now, as one: what lies between the scan and this task's turn does not matter.
-        memory.forget(cell.clone());
+        let cell = self.cell(header);
         let header = &Header::read(memory, header.address, &self.vtables).filter(|now| now.vtable == header.vtable)?;
         if header.state.is_complete() {
             return None;
@@ -275,21 +343,26 @@ impl Tokio {
         let incomplete;
         let mut awaits_known = false;
         let mut released = Vec::new();
+        let mut timeless = true;
+        let trail = Trail::new(memory);
         if state == TaskState::Running {
             incomplete = Some("being polled while it was read".to_owned());
             self.learn_type(world, header, vtable, fs_base);
         } else {
             let scheduled = state == TaskState::Scheduled;
-            let mut polled = self.dry_poll(world, header, vtable, fs_base, scheduled);
+            let mut polled = self.dry_poll(world, &trail, header, vtable, fs_base, scheduled);
             let probe = Probe { code: &self.code, memory, asked: Asked::Task { vtable, header, fs_base } };
             waiters = waiters_of(&polled);
-            dropped = self.dropping(world, fs_base).task(vtable, header, &waiters);
-            (root, waits) = self.strands(world, &mut polled, &dropped, Some(&probe));
-            root.holds = self.holds(world, &dropped, &polled, &root);
-            closing::name(&self.closing, &self.dropping(world, fs_base), vtable, header, &dropped, &mut root);
+            dropped = self.dropping(&trail, fs_base).task(vtable, header, &waiters);
+            (root, waits) = self.strands(world, &trail, &mut polled, &dropped, Some(&probe));
+            root.holds = self.holds(world, &trail, &dropped, &polled, &root);
+            closing::name(&self.closing, &self.dropping(&trail, fs_base), vtable, header, &dropped, &mut root);
+            let sockets = polled.hits.iter().filter(|hit| hit.leaf == Some(Leaf::Io)).count();
+            // Which descriptor it is may be known later.
+            timeless = memory.pid().is_none() || waits.descriptors.len() == sockets;
             let mut sets = polled.hits.iter().filter(|hit| hit.leaf == Some(Leaf::JoinSet));
             if let (Some(set), None) = (sets.next(), sets.next())
-                && let Some(joined) = waits::joined(set, &dropped.aborted, memory, &self.vtables)
+                && let Some(joined) = waits::joined(set, &dropped.aborted, &trail, &self.vtables)
             {
                 strands::spread(&mut root, set.this, &joined);
             }
@@ -304,8 +377,20 @@ impl Tokio {
                 state = TaskState::Scheduled;
             }
         }
-        Some(ReadTask {
-            task: Task {
+        let settled = settled(memory, &cell);
+        let imprint = incomplete.as_ref().and_then(|_| imprint::of_cell(memory, &cell));
+        let told = Told {
+            acquires: dropped.acquires,
+            shares: dropped.shares,
+            rooms: dropped.rooms,
+            missing: waits.missing,
+            counters: waits.counters,
+            waiters,
+            released,
+            descriptors: waits.descriptors,
+        };
+        let task = {
+            Task {
                 party,
                 address: header.address,
                 runtime: 0,
@@ -317,20 +402,17 @@ impl Tokio {
                 labels: None,
                 since: None,
                 root,
-                imprint: incomplete.as_ref().and_then(|_| imprint::of_cell(memory, &cell)),
+                imprint,
                 incomplete: incomplete.map(Into::into),
                 awaits_known,
-                unstable: !unchanged(memory, header, cell, &self.vtables),
+                unstable: settled.is_none(),
                 thread: None,
-            },
-            acquires: dropped.acquires,
-            shares: dropped.shares,
-            rooms: dropped.rooms,
-            missing: waits.missing,
-            counters: waits.counters,
-            waiters,
-            released,
-        })
+            }
+        };
+        let read = ReadTask::new(task, told);
+        let whole = timeless && read.task.state == TaskState::Suspended && read.task.incomplete.is_none();
+        let basis = settled.filter(|_| whole).map(|digest| Basis { trail, cell, digest });
+        Some((read, basis))
     }
 }
 
@@ -370,12 +452,10 @@ fn nameless(vtable: &TaskVtable) -> Option<String> {
     vtable.by_shape.then(|| "what else it holds: its program has no symbols".to_owned())
 }
 
-/// Whether the cell is now as the view has it, so that what was read of it held at one moment.
-fn unchanged(memory: &AddressSpace, header: &Header, cell: Range<u64>, vtables: &FxHashMap<u64, TaskVtable>) -> bool {
-    let length = (cell.end - cell.start).min(CELL_CHECKED) as usize;
+/// The digest of the checked part of a cell, if that is now as the view has it, so that what was read of it held at one moment.
+fn settled(memory: &AddressSpace, cell: &Range<u64>) -> Option<u64> {
+    let length = (cell.end - cell.start) as usize;
     let (mut then, mut now) = (vec![0; length], vec![0; length]);
-    Header::read_now(memory, header.address, vtables) == Some(*header)
-        && memory.read(cell.start, &mut then).is_ok()
-        && memory.read_now(cell.start, &mut now).is_ok()
-        && then == now
+    let read = memory.read(cell.start, &mut then).is_ok() && memory.read_now(cell.start, &mut now).is_ok();
+    (read && then == now).then(|| imprint::digest(&then))
 }

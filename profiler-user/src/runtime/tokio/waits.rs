@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     model::{PartyId, ResourceKey, ResourceKind, Wait, WaitMode},
-    target::{AddressSpace, Memory},
+    target::Memory,
 };
 
 /// A semaphore wait's place: the count of permits that it still misses.
@@ -27,13 +27,30 @@ pub(super) struct Missing {
     pub(super) permits: u64,
 }
 
+/// What of the present moment waits have asked for.
+pub(super) struct Watched<'m> {
+    pub(super) moment: &'m Moment,
+    /// The process, where it runs: how long ago a kept one was kept is not known.
+    pub(super) pid: Option<i32>,
+    /// Descriptors that were found, each with the word that told.
+    pub(super) descriptors: Vec<(u64, i32)>,
+}
+
+impl Watched<'_> {
+    fn descriptor(&mut self, words: impl IntoIterator<Item = u64>) -> Option<i32> {
+        let (word, fd) = self.moment.descriptor(self.pid?, words)?;
+        self.descriptors.push((word, fd));
+        Some(fd)
+    }
+}
+
 /// What `hit` waits for. `functions` are those around it, root first.
 pub(super) fn read(
     hit: &Hit,
     functions: &[Arc<str>],
-    memory: &AddressSpace,
+    memory: &dyn Memory,
     vtables: &FxHashMap<u64, TaskVtable>,
-    moment: &Moment,
+    moment: &mut Watched<'_>,
     leaf_name: impl FnOnce() -> String,
 ) -> Wait {
     let first = hit.words.first().copied().unwrap_or(0);
@@ -58,13 +75,12 @@ pub(super) fn read(
         Some(Leaf::Join) => join(first, memory, vtables),
         Some(Leaf::JoinOutput) => join(hit.this, memory, vtables),
         Some(Leaf::Sleep) => {
-            // How long ago a kept one was kept is not known.
-            let in_ms = memory.pid().and_then(|_| deadline(&hit.words, moment.now_ns()));
+            let in_ms = moment.pid.and_then(|_| deadline(&hit.words, moment.moment.now_ns()));
             (ResourceKind::Timer, hit.this, WaitMode::Deadline { in_ms }, None)
         }
         Some(Leaf::Io) => {
             let words = [hit.this].into_iter().chain(hit.words.iter().copied());
-            let fd = memory.pid().and_then(|pid| moment.descriptor(pid, words));
+            let fd = moment.descriptor(words);
             (ResourceKind::Io, hit.this, WaitMode::Ready { fd }, None)
         }
         Some(Leaf::Yield) => (ResourceKind::Yield, 0, WaitMode::Unknown, None),
