@@ -66,6 +66,14 @@ pub(super) struct Told {
     pub(super) descriptors: Vec<(u64, i32)>,
 }
 
+impl Told {
+    fn of(dropped: Dropped, waits: SemaphoreWaits, waiters: Vec<Waiter>) -> Self {
+        let Dropped { acquires, shares, rooms, released, .. } = dropped;
+        let SemaphoreWaits { missing, counters, descriptors } = waits;
+        Self { acquires, shares, rooms, missing, counters, waiters, released, descriptors }
+    }
+}
+
 /// Of a task that tells nothing.
 static NOTHING: Told = Told {
     acquires: Vec::new(),
@@ -194,35 +202,25 @@ impl Tokio {
         }
         let unseen = unwatched(&polled);
         let awaits_known = polled.incomplete.is_none() && unseen.is_none();
-        let told = Told {
-            acquires: dropped.acquires,
-            shares: dropped.shares,
-            rooms: dropped.rooms,
-            missing: waits.missing,
-            counters: waits.counters,
-            waiters: waiters_of(&polled),
-            released: Vec::new(),
-            descriptors: waits.descriptors,
-        };
-        let task = {
-            Task {
-                party,
-                address: 0,
-                runtime: 0,
-                name: name.or(caller).unwrap_or_else(|| UNNAMED.into()),
-                state: TaskState::Suspended,
-                status: None,
-                origin: None,
-                labels: None,
-                since: None,
-                root: strand,
-                incomplete: polled.incomplete.or(dropped.incomplete).or(unseen).map(Into::into),
-                awaits_known,
-                // While its thread is not run, nothing moves.
-                imprint: root.facts.switches,
-                unstable: false,
-                thread: Some(root.facts.tid),
-            }
+        let incomplete = polled.incomplete.take().or(dropped.incomplete.clone()).or(unseen).map(Into::into);
+        let told = Told::of(Dropped { released: Vec::new(), ..dropped }, waits, waiters_of(&polled));
+        let task = Task {
+            party,
+            address: 0,
+            runtime: 0,
+            name: name.or(caller).unwrap_or_else(|| UNNAMED.into()),
+            state: TaskState::Suspended,
+            status: None,
+            origin: None,
+            labels: None,
+            since: None,
+            root: strand,
+            incomplete,
+            awaits_known,
+            // While its thread is not run, nothing moves.
+            imprint: root.facts.switches,
+            unstable: false,
+            thread: Some(root.facts.tid),
         };
         ReadTask::new(task, told)
     }
@@ -342,7 +340,6 @@ impl Tokio {
         let mut waiters = Vec::new();
         let incomplete;
         let mut awaits_known = false;
-        let mut released = Vec::new();
         let mut timeless = true;
         let trail = Trail::new(memory);
         if state == TaskState::Running {
@@ -371,7 +368,6 @@ impl Tokio {
             awaits_known = polled.incomplete.is_none() && unseen.is_none();
             let unread = polled.incomplete.or(dropped.incomplete.take());
             incomplete = unread.or(unseen).or_else(|| nameless(vtable));
-            released = std::mem::take(&mut dropped.released);
             // All its permits have been assigned and the wake has not arrived yet.
             if state == TaskState::Suspended && waits.missing.iter().any(|missing| missing.permits == 0) {
                 state = TaskState::Scheduled;
@@ -379,35 +375,24 @@ impl Tokio {
         }
         let settled = settled(memory, &cell);
         let imprint = incomplete.as_ref().and_then(|_| imprint::of_cell(memory, &cell));
-        let told = Told {
-            acquires: dropped.acquires,
-            shares: dropped.shares,
-            rooms: dropped.rooms,
-            missing: waits.missing,
-            counters: waits.counters,
-            waiters,
-            released,
-            descriptors: waits.descriptors,
-        };
-        let task = {
-            Task {
-                party,
-                address: header.address,
-                runtime: 0,
-                // Its name waits until all types are known.
-                name: Arc::default(),
-                state,
-                status: None,
-                origin: None,
-                labels: None,
-                since: None,
-                root,
-                imprint,
-                incomplete: incomplete.map(Into::into),
-                awaits_known,
-                unstable: settled.is_none(),
-                thread: None,
-            }
+        let told = Told::of(dropped, waits, waiters);
+        let task = Task {
+            party,
+            address: header.address,
+            runtime: 0,
+            // Its name waits until all types are known.
+            name: Arc::default(),
+            state,
+            status: None,
+            origin: None,
+            labels: None,
+            since: None,
+            root,
+            imprint,
+            incomplete: incomplete.map(Into::into),
+            awaits_known,
+            unstable: settled.is_none(),
+            thread: None,
         };
         let read = ReadTask::new(task, told);
         let whole = timeless && read.task.state == TaskState::Suspended && read.task.incomplete.is_none();
