@@ -279,10 +279,11 @@ pub(super) fn primitive<'a>(
         .map(|(_, kind, mode)| (kind.clone(), *mode))
 }
 
-/// What a library's type wraps, if that is one thing: `X` of `Fuse<Coop<X>>`.
+/// What a library's type wraps, if that is one thing: `X` of `Fuse<Coop<X>>`. A guard is itself, whatever it guards.
 fn unwrapped(name: &str) -> &str {
-    match name::generics(name)[..] {
-        [only] if name.ends_with('>') && is_library(name) => unwrapped(only),
+    let wraps = |outer: &str| is_library(outer) && !outer.starts_with("tokio::sync::");
+    match (name.split_once('<'), &name::generics(name)[..]) {
+        (Some((outer, _)), [only]) if name.ends_with('>') && wraps(outer) => unwrapped(only),
         _ => name,
     }
 }
@@ -360,6 +361,12 @@ mod tests {
         assert_eq!(primitive(&making.into_iter()), None);
         let closing = ["core::ptr::drop_in_place", "futures_util::future::Fuse<tokio::sync::watch::Sender::closed>"];
         assert_eq!(primitive(&closing.into_iter()), Some((ResourceKind::TokioWatch, Some(WaitMode::Notified))));
+        for guard in
+            ["tokio::sync::mutex::MutexGuard<app::State>", "Option<tokio::sync::mutex::MutexGuard<app::State>>"]
+        {
+            let guarding = ["core::ptr::drop_in_place", guard, "app::serve"];
+            assert_eq!(primitive(&guarding.into_iter()), Some((ResourceKind::TokioMutex, None)));
+        }
         let either = ["tokio::future::Pair<tokio::sync::watch::Sender::closed, app::connect>"];
         assert_eq!(primitive(&either.into_iter()), None);
     }
