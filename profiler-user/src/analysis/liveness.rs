@@ -222,8 +222,8 @@ impl<'g, 'a> Liveness<'g, 'a> {
             for &resource in self.graph.reaches.get(&owner).into_iter().flatten() {
                 self.end_waits(resource, Ended::Reach);
                 // It may add permits to those that there were, though who only serves others has had the time to.
-                let at_rest = self.graph.resources.all[resource].at_rest && self.graph.is_idle(owner);
-                if !(self.assumptions.lenient && at_rest) {
+                let at_rest = self.assumptions.lenient && self.graph.resources.all[resource].at_rest;
+                if !(at_rest && self.graph.is_idle(owner)) {
                     self.pools[resource].unbounded = true;
                     self.serve(resource);
                 }

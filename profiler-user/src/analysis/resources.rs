@@ -206,7 +206,8 @@ impl ResourceNode<'_> {
         Accounting::Likely(format!("{} is named under kinds that exclude one another", self.name()))
     }
 
-    fn name(&self) -> String {
+    /// In words: its kind and where it is.
+    pub(super) fn name(&self) -> String {
         format!("{} {:#x}", self.key.kind, self.key.address)
     }
 

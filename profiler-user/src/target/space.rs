@@ -220,9 +220,7 @@ impl AddressSpace {
     /// Reads many pieces as they are now and calls `visit` with the number and the bytes of each, in order; `None` for what is
     /// not there or not in memory.
     pub fn scattered(&self, pieces: &[Range<u64>], visit: impl FnMut(usize, Option<&[u8]>)) {
-        if let Some(touched) = &self.touched {
-            touched.lock().pages.extend(pieces.iter().flat_map(pages));
-        }
+        self.note(pieces.iter().cloned());
         self.scattered_bulk(pieces, visit);
     }
 

@@ -196,13 +196,10 @@ fn who_may_add(graph: &Graph<'_>, cause: &Cause, need: Need) -> Option<String> {
         Owner::Thread(_) => true,
     };
     let who = resource.reachers.iter().flatten().find(is_free).filter(|_| resource.at_rest)?;
-    let name = match who {
-        Owner::Task(task) => names::task(&graph.now.tasks[*task]),
-        Owner::Thread(thread) => names::thread(&graph.now.threads[*thread]),
-    };
     Some(format!(
-        "{name} can reach {} {:#x} and may add permits to it, though none came as long as it was watched",
-        resource.key.kind, resource.key.address
+        "{} can reach {} and may add permits to it, though none came as long as it was watched",
+        names::full(graph, graph.nodes_of(*who).start),
+        resource.name(),
     ))
 }
 
