@@ -17,6 +17,10 @@ use crate::programs;
 /// Longer than anything that a test asks for. Only a hang takes so long.
 const PATIENCE: Duration = Duration::from_mins(2);
 
+/// An environment variable and what it is set to, so that gordian keeps nothing in the cache of whoever runs the tests: no
+/// directory can be made there.
+pub(crate) const NO_CACHE: (&str, &str) = ("XDG_CACHE_HOME", "/dev/null");
+
 /// A `gordian` about to be run.
 #[derive(Debug)]
 pub struct Gordian {
@@ -39,7 +43,7 @@ impl Gordian {
     pub fn new<const N: usize>(arguments: [&str; N]) -> Self {
         let mut command = Command::new(programs::gordian());
         command.args(arguments);
-        Self { command }
+        Self::from_command(command)
     }
 
     /// The same, started by another program: `wrapper gordian arguments…`.
@@ -47,11 +51,12 @@ impl Gordian {
         let (program, rest) = wrapper.split_first().expect("a wrapper");
         let mut command = Command::new(program);
         command.args(rest).arg(programs::gordian()).args(arguments);
-        Self { command }
+        Self::from_command(command)
     }
 
-    /// A whole command line that ends in gordian.
-    pub fn from_command(command: Command) -> Self {
+    /// A whole command line that ends in gordian. It keeps nothing for the next one, unless `env` says where.
+    pub fn from_command(mut command: Command) -> Self {
+        command.env(NO_CACHE.0, NO_CACHE.1);
         Self { command }
     }
 

@@ -48,3 +48,17 @@ pub fn all_frames(frames: &Value) -> Vec<&Value> {
     }
     found
 }
+
+/// What two looks at one deadlock must agree on; durations and moments differ.
+#[track_caller]
+pub fn essence(document: &Value) -> Value {
+    let finding = one(&document["findings"], "kind", "deadlock");
+    let task =
+        |task: &Value| serde_json::json!([task["id"], task["name"], task["awaits"], task["wait"], task["holds"]]);
+    serde_json::json!({
+        "id": finding["id"], "certainty": finding["certainty"], "summary": finding["summary"], "edges": finding["edges"],
+        "tasks": list(&finding["tasks"]).iter().map(task).collect::<Vec<_>>(),
+        "runtimes": document["target"]["runtimes"], "exe": document["target"]["exe"], "pid": document["target"]["pid"],
+        "complete": document["complete"],
+    })
+}

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::programs;
+use crate::{gordian::NO_CACHE, programs};
 
 /// Only a hang takes so long.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -43,7 +43,7 @@ impl Terminal {
         let before = modes(&master);
         let duplicate = || slave.try_clone().expect("a descriptor can be duplicated");
         let mut command = Command::new(programs::gordian());
-        command.args(arguments).env("TERM", "xterm-256color").env_remove("NO_COLOR");
+        command.args(arguments).env("TERM", "xterm-256color").env_remove("NO_COLOR").env(NO_CACHE.0, NO_CACHE.1);
         command.stdin(duplicate()).stdout(duplicate()).stderr(duplicate());
         // SAFETY: setsid(2) and this ioctl(2) are async-signal-safe and touch no memory; descriptor 0 is the terminal.
         unsafe {

@@ -246,7 +246,11 @@ fn every_stuck_goroutine_is_proved() {
         let version = go::VERSIONS[index % go::VERSIONS.len()];
         let link = [Link::Plain, Link::Stripped, Link::StrippedPie][index / go::VERSIONS.len() % 3];
         let fixture = start!("every_stuck_goroutine_is_proved", "guilty", version, link, [family]);
-        let document = look(&fixture);
+        let mut document = look(&fixture);
+        // Who was caught moving by a look that ended early is not accused by it.
+        if number(&document["coverage"]["unstable"]) > 0 {
+            document = look(&fixture);
+        }
         assert_eq!(stuck(&document), number(&fixture.ready["stuck"]), "{family}, Go {version}: {document:#}");
         // Where nothing is polled kernel programs would find nothing.
         assert_eq!(document["probes"]["switch"], "off", "{family}, Go {version}");

@@ -6,24 +6,10 @@ use gordian_tests::{
     capability::Need,
     fixture::Fixture,
     gordian::Gordian,
-    json::{list, one, text},
+    json::{essence, one, text},
     programs::{self, Profile},
     require,
 };
-use serde_json::Value;
-
-/// What two looks at one deadlock must agree on; durations and moments differ.
-fn essence(document: &Value) -> Value {
-    let finding = one(&document["findings"], "kind", "deadlock");
-    let task =
-        |task: &Value| serde_json::json!([task["id"], task["name"], task["awaits"], task["wait"], task["holds"]]);
-    serde_json::json!({
-        "id": finding["id"], "certainty": finding["certainty"], "summary": finding["summary"], "edges": finding["edges"],
-        "tasks": list(&finding["tasks"]).iter().map(task).collect::<Vec<_>>(),
-        "runtimes": document["target"]["runtimes"], "exe": document["target"]["exe"], "pid": document["target"]["pid"],
-        "complete": document["complete"],
-    })
-}
 
 fn path(path: &Path) -> &str {
     path.to_str().expect("a path that is text")

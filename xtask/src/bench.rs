@@ -40,6 +40,10 @@ pub(crate) struct Arguments {
     /// How often the time from start to the first finding is taken
     #[arg(long, default_value_t = 10)]
     findings: usize,
+    /// Only take the time to the first finding in a program with more than 200 MB of DWARF, which takes minutes to compile, and in
+    /// small ones, with nothing kept of earlier runs and with what they keep; print that
+    #[arg(long)]
+    large: bool,
     /// Print the page and leave docs/benchmarks.md alone
     #[arg(long)]
     dry_run: bool,
@@ -60,6 +64,10 @@ impl Series {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let gordian = build_gordian()?;
+    if arguments.large {
+        println!("{}", first::large(&gordian, arguments.findings)?);
+        return Ok(());
+    }
     let fixtures = build_fixtures("release", Fixtures::All)?;
     let service = Fixture::start(&fixtures.join("http"))?;
     let all = in_turns((&gordian, &fixtures.join("load"), &service), &Attachment::ALL, &arguments.runs)?;

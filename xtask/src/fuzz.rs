@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use crate::programs::{Fixture, Fixtures, build_fixtures, build_gordian, cargo, repository, succeed, target_directory};
 
 /// The targets of `fuzz/Cargo.toml`, and once more `memory`, with the memory of a Go program.
-const TARGETS: [&str; 6] = ["module", "stored", "capture", "interpreter", "memory", GO];
+const TARGETS: [&str; 7] = ["module", "stored", "capture", "answers", "interpreter", "memory", GO];
 const GO: &str = "go";
 
 /// What libFuzzer needs of the compiler to see which code an input reaches; all of it works with stable Rust.

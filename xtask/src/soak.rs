@@ -22,7 +22,7 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 50)]
     checks: u32,
     /// Programs that run and are checked at the same time
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 8)]
     at_a_time: usize,
     /// Look only at programs whose name contains this
     #[arg(long, default_value = "")]

@@ -3,7 +3,9 @@
 //!
 //! An escape stands beside what it would end: a branch of the same select. It counts as one only where the other branch
 //! waits for something that somebody has: a lock, a reply, room, the end of a task. Beside an idle receive a timer is a
-//! heartbeat, and the tick of an interval is work wherever it stands: no escapes, and a task that has them is at work.
+//! heartbeat, and the tick of an interval is work wherever it stands: no escapes, and a task that has them is at work. Whether a
+//! timer in a `select!` gives up on a reply, or on room, or is work that goes on meanwhile, nothing tells: it counts only where a
+//! function that is called so makes a timeout of it. Who waits for the end of a task beside a timer looks after it.
 
 use super::{
     graph::{Graph, Need, Node, NodeId, Owner},
@@ -14,18 +16,48 @@ use crate::model::{Escape, Fork, ResourceKind, Wait, WaitMode};
 /// A flag for every node that is an escape.
 pub(super) fn mark(graph: &Graph<'_>) -> Vec<bool> {
     let waits = waits_for_someone(graph);
-    let mut beside = vec![0_u32; graph.nodes.len()];
+    // Of the children of each node the two that wait for what counts most.
+    let mut most: Vec<[Option<(Awaited, NodeId)>; 2]> = vec![[None; 2]; graph.nodes.len()];
     for (id, node) in graph.nodes.iter().enumerate() {
-        if let Some(parent) = node.parent {
-            beside[parent] += u32::from(waits[id]);
+        if let (Some(parent), Some(awaited)) = (node.parent, waits[id]) {
+            let [first, second] = &mut most[parent];
+            if first.is_none_or(|(known, _)| awaited > known) {
+                *second = first.replace((awaited, id));
+            } else if second.is_none_or(|(known, _)| awaited > known) {
+                *second = Some((awaited, id));
+            }
         }
     }
     let is_escape = |id: NodeId| {
-        let parent = graph.nodes[id].parent?;
-        let others = beside[parent] - u32::from(waits[id]);
-        Some(graph.nodes[parent].fork != Fork::All && others > 0 && ends_others(&graph.nodes[id]))
+        let (node, parent) = (&graph.nodes[id], graph.nodes[id].parent?);
+        let (awaited, _) = most[parent].iter().flatten().find(|(_, child)| *child != id)?;
+        let is_timer = node.wait.is_some_and(|wait| wait.resource.kind == ResourceKind::Timer);
+        let is_given_up = !is_timer
+            || match awaited {
+                Awaited::Permits => true,
+                Awaited::Turn => is_timeout(&graph.nodes[parent]),
+                Awaited::End => false,
+            };
+        Some(graph.nodes[parent].fork != Fork::All && is_given_up && ends_others(node))
     };
     (0..graph.nodes.len()).map(|id| is_escape(id).unwrap_or(false)).collect()
+}
+
+/// What somebody has and a node waits for: what counts more comes later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Awaited {
+    /// The end of a task.
+    End,
+    /// A reply, or room.
+    Turn,
+    /// Locks and permits.
+    Permits,
+}
+
+/// Whether the branches below this node are those of a timeout: its innermost function is called so, as are
+/// `tokio::time::timeout::Timeout` and what tower and hyper have for it.
+fn is_timeout(node: &Node<'_>) -> bool {
+    node.frames.last().is_some_and(|frame| frame.function.to_ascii_lowercase().contains("timeout"))
 }
 
 /// Whether the node is of a sort that ends its siblings: a timer but no interval, a token, a context, a socket, the end of a
@@ -53,18 +85,25 @@ fn is_token(name: &str) -> bool {
     name.contains("cancellation_token") || name.contains("WaitForCancellation")
 }
 
-/// For every node whether it, or anything below it, waits for what somebody has.
-fn waits_for_someone(graph: &Graph<'_>) -> Vec<bool> {
-    let mut waits = vec![false; graph.nodes.len()];
+/// What every node, or anything below it, waits for that somebody has.
+fn waits_for_someone(graph: &Graph<'_>) -> Vec<Option<Awaited>> {
+    let mut waits: Vec<Option<Awaited>> = vec![None; graph.nodes.len()];
     // Children stand after their parents.
     for (id, node) in graph.nodes.iter().enumerate().rev() {
-        waits[id] |= match node.need {
-            Need::Permits(..) | Need::Release(_) | Need::Room(_) | Need::End(_) => true,
-            Need::Message(resource) => graph.resources.all[resource].key.kind == ResourceKind::TokioOneshot,
-            Need::Nothing | Need::Reached(_) | Need::Driver | Need::Children => false,
+        let own = match node.need {
+            Need::Permits(..) | Need::Release(_) => Some(Awaited::Permits),
+            Need::Room(_) => Some(Awaited::Turn),
+            Need::End(_) => Some(Awaited::End),
+            Need::Message(resource) | Need::Reached(resource) => {
+                let for_room = node.wait.is_some_and(|wait| wait.mode == WaitMode::Send);
+                let is_turn = for_room || graph.resources.all[resource].key.kind == ResourceKind::TokioOneshot;
+                is_turn.then_some(Awaited::Turn)
+            }
+            Need::Nothing | Need::Driver | Need::Children => None,
         };
+        waits[id] = waits[id].max(own);
         if let Some(parent) = node.parent {
-            waits[parent] |= waits[id];
+            waits[parent] = waits[parent].max(waits[id]);
         }
     }
     waits
@@ -96,10 +135,7 @@ fn describe(graph: &Graph<'_>, id: NodeId) -> Escape {
         _ => None,
     };
     let what = match node.wait.map(|wait| &wait.resource.kind) {
-        Some(ResourceKind::Timer) => match in_ms {
-            Some(left) if left >= 0 => format!("timeout{whose} in {:.1} s", left as f64 / 1000.0),
-            _ => format!("timeout{whose}"),
-        },
+        Some(ResourceKind::Timer) => format!("timeout{whose}"),
         Some(ResourceKind::Io) => format!("the socket{whose}"),
         Some(ResourceKind::GoContext) => format!("the end of the context{whose}"),
         Some(kind) if Family::of(kind) == Family::Channel => format!("the end of whoever receives from {kind}{whose}"),

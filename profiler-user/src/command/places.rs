@@ -19,6 +19,11 @@ pub struct Debuginfo {
     /// searched without it, and servers where DEBUGINFOD_URLS names some.
     #[arg(long = "symbol-path", value_name = "DIR")]
     pub directories: Vec<PathBuf>,
+
+    /// Keep nothing of what is worked out of debuginfo, and use nothing that was kept. Otherwise it is kept for the next time
+    /// in $XDG_CACHE_HOME/gordian, or else in ~/.cache/gordian.
+    #[arg(long)]
+    pub no_cache: bool,
 }
 
 impl Debuginfo {
@@ -34,6 +39,14 @@ impl Debuginfo {
         for path in &self.directories {
             ensure!(path.is_dir(), "cannot search {}: there is no such directory", path.display());
         }
-        Ok(Places { files: self.files.clone(), directories: self.directories.clone(), servers: true })
+        let cache = if self.no_cache { None } else { cache() };
+        Ok(Places { files: self.files.clone(), directories: self.directories.clone(), servers: true, cache })
     }
+}
+
+/// The user's directory for what may be lost, by the XDG Base Directory Specification, and ours in it.
+fn cache() -> Option<PathBuf> {
+    let named = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let directory = named("XDG_CACHE_HOME").or_else(|| Some(named("HOME")?.join(".cache")))?;
+    Some(directory.join("gordian"))
 }

@@ -1,6 +1,7 @@
 //! The DWARF sections of a file, held together with the bytes they borrow.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use addr2line::{LookupContinuation, LookupResult};
@@ -24,6 +25,8 @@ pub(super) struct Dwarf {
     /// By offset.
     units: Vec<Slot>,
     split: Source,
+    /// A unit was asked for that may stand in another file.
+    is_split: AtomicBool,
     types: OnceLock<Index>,
     /// By crate.
     impls: Mutex<FxHashMap<String, Arc<Impls>>>,
@@ -97,7 +100,8 @@ impl Dwarf {
             }
         }
         let (types, impls) = (OnceLock::new(), Mutex::default());
-        Ok(Self { sections, units, split, types, impls, lines, _bytes: bytes })
+        let is_split = AtomicBool::new(false);
+        Ok(Self { sections, units, split, is_split, types, impls, lines, _bytes: bytes })
     }
 
     /// All units that can be read, in the file's order; of a split one, the part that is not its skeleton.
@@ -114,6 +118,9 @@ impl Dwarf {
     /// The unit that the skeleton at this place stands for.
     fn split_unit(&self, place: usize) -> Option<Home<'_>> {
         let skeleton = self.unit(place)?.unit.unit;
+        if skeleton.dwo_id.is_some() {
+            self.is_split.store(true, Ordering::Relaxed);
+        }
         let split = self.units.get(place)?.split.get_or_init(|| self.split.unit(skeleton, &self.sections)).as_ref()?;
         Some(Home { unit: split.unit.unit_ref(&split.sections), base: (place + 1) << SPLIT })
     }
@@ -146,6 +153,7 @@ impl Dwarf {
             lookup = match lookup {
                 LookupResult::Output(output) => return output,
                 LookupResult::Load { load, continuation } => {
+                    self.is_split.store(true, Ordering::Relaxed);
                     let place = self.skeleton(load.dwo_id).filter(|place| self.split_unit(*place).is_some());
                     let split = place.and_then(|place| self.units[place].split.get()?.as_ref());
                     continuation.resume(split.map(|split| Arc::clone(&split.sections)))
@@ -163,6 +171,11 @@ impl Dwarf {
     pub(super) fn with_lines<T>(&self, work: impl FnOnce(&addr2line::Context<Slice>) -> T) -> T {
         // A panic while the lock was held leaves only caches behind, and those are filled one whole value at a time.
         work(&self.lines.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    /// Whether anything that was said so far may rest on other files, be they there or not.
+    pub(super) fn is_split(&self) -> bool {
+        self.is_split.load(Ordering::Relaxed)
     }
 
     /// Whether it has no units.

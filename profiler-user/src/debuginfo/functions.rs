@@ -1,5 +1,7 @@
 //! Functions as their debuginfo describes them.
 
+use serde::{Deserialize, Serialize};
+
 use super::dwarf::Dwarf;
 use super::elf::Elf;
 use super::name;
@@ -24,7 +26,7 @@ pub(super) fn starts(elf: &Elf) -> Vec<u64> {
 }
 
 /// A function that has code of its own.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subprogram {
     /// The contract name, see [`name::function`].
     pub function: String,

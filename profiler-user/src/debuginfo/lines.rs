@@ -1,6 +1,7 @@
 //! From an address to source functions, files and lines.
 
 use addr2line::Context;
+use serde::{Deserialize, Serialize};
 
 use super::Symbol;
 use super::dwarf::{Dwarf, Slice};
@@ -11,7 +12,7 @@ use super::recover::{self, Bare};
 const MOST_FRAMES: usize = 256;
 
 /// One function at an address; several where the compiler inlined.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceFrame {
     /// `krate::module::function`, see [`name::function`]. Line tables leave out where an inlined function stands: then
     /// it is as much of that as is known, at the least `async fn` or a function's own name.

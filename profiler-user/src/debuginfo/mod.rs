@@ -8,6 +8,7 @@
 //! [`DebugInfoError`]: no panic, and no more memory or time than a fixed multiple of the file's size.
 
 mod bytes;
+pub mod cache;
 mod dwarf;
 mod elf;
 mod error;

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use super::cache::Cache;
 use super::dwarf::Dwarf;
 use super::elf::{Elf, Section, TlsSegment};
 use super::functions::{self, Subprogram};
@@ -66,6 +67,8 @@ pub struct Module {
     separate: Separate,
     symbols: OnceLock<SymbolTable>,
     dwarf: OnceLock<Result<Dwarf, DebugInfoError>>,
+    /// What is known of it from other times.
+    cache: OnceLock<Option<Cache>>,
 }
 
 impl Module {
@@ -77,8 +80,8 @@ impl Module {
     pub fn parse(bytes: Bytes, bias: u64, path: PathBuf) -> Result<Self, DebugInfoError> {
         let elf = Elf::parse(bytes)?;
         let (executable, separate) = (Vec::new(), Separate::default());
-        let (symbols, dwarf) = (OnceLock::new(), OnceLock::new());
-        let mut module = Self { elf, bias, path, executable, separate, symbols, dwarf };
+        let (symbols, dwarf, cache) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
+        let mut module = Self { elf, bias, path, executable, separate, symbols, dwarf, cache };
         module.place(bias);
         Ok(module)
     }
@@ -216,7 +219,8 @@ impl Module {
 
     /// Whether it has line tables, and so tells of inlined functions.
     pub fn has_lines(&self) -> bool {
-        self.dwarf().is_ok_and(|dwarf| !dwarf.is_empty())
+        let look = || self.dwarf().is_ok_and(|dwarf| !dwarf.is_empty());
+        self.cache().map_or_else(look, |cache| cache.has_lines(look))
     }
 
     /// How much the file tells about itself. Debuginfo that cannot be read counts as none.
@@ -229,14 +233,22 @@ impl Module {
     /// The source functions at an exact program counter: innermost first, inlined ones included. For a return address
     /// ask for the byte before it. Falls back to the symbol where there is no line table; empty where there is no symbol.
     pub fn source_frames(&self, address: u64) -> Vec<SourceFrame> {
-        let symbol = self.symbol_at(address).filter(|symbol| symbol.kind != SymbolKind::Tls);
-        lines::source_frames(self.dwarf_for(address), self.to_file(address), symbol)
+        let inside = self.to_file(address);
+        let look = || {
+            let symbol = self.symbol_at(address).filter(|symbol| symbol.kind != SymbolKind::Tls);
+            lines::source_frames(self.dwarf_for(address), inside, symbol)
+        };
+        self.cache().map_or_else(look, |cache| cache.frames(inside, look))
     }
 
     /// The function that has code of its own at an exact address, as its debuginfo describes it. `None` without any.
     pub fn subprogram_at(&self, address: u64) -> Option<Subprogram> {
-        let symbol = self.symbol_at(address);
-        functions::subprogram_at(self.dwarf_for(address)?, self.to_file(address), symbol.map(|symbol| symbol.name))
+        let inside = self.to_file(address);
+        let look = || {
+            let symbol = self.symbol_at(address);
+            functions::subprogram_at(self.dwarf_for(address)?, inside, symbol.map(|symbol| symbol.name))
+        };
+        self.cache().map_or_else(look, |cache| cache.subprogram(inside, look))
     }
 
     /// The types of this module; `None` unless its quality is [`Quality::Full`].
@@ -250,11 +262,42 @@ impl Module {
     /// # Errors
     /// When its sections contradict themselves. A file without debuginfo is no error: it has no units.
     pub(super) fn dwarf(&self) -> Result<&Dwarf, DebugInfoError> {
-        let load = || {
-            let holder = self.holder(|elf| elf.section(".debug_info").is_some());
-            Dwarf::load(holder, split::Source::new(&self.path, self.separate.search.as_ref()))
-        };
+        let load = || Dwarf::load(self.debuginfo(), split::Source::new(&self.path, self.separate.search.as_ref()));
         self.dwarf.get_or_init(load).as_ref().map_err(Clone::clone)
+    }
+
+    /// What is kept of it, if anything may be.
+    fn cache(&self) -> Option<&Cache> {
+        let open = || {
+            let folder = self.separate.search.as_ref()?.0.cache.clone()?;
+            Cache::of(&self.elf, [self.debuginfo(), self.holder(SymbolTable::is_full)], folder)
+        };
+        self.cache.get_or_init(open).as_ref()
+    }
+
+    /// Keeps what was worked out, where the places that it was told of have a directory for that.
+    pub fn keep(&self) {
+        let is_split = matches!(self.dwarf.get(), Some(Ok(dwarf)) if dwarf.is_split());
+        if let Some(Some(cache)) = self.cache.get()
+            && !is_split
+        {
+            cache.keep();
+        }
+    }
+
+    /// Whether the debuginfo has been read.
+    #[cfg(test)]
+    pub(super) fn is_read(&self) -> bool {
+        self.dwarf.get().is_some()
+    }
+
+    /// Reads the debuginfo now, where the file has its own and answers are not at hand: whoever asks for it later need not wait.
+    pub fn read_ahead(&self) {
+        let has_own = self.elf.section(".debug_info").is_some_and(|section| !section.file.is_empty());
+        if has_own && !self.cache().is_some_and(Cache::has_answers) {
+            // Whether it can be read is for those to know who ask.
+            let _ = self.dwarf();
+        }
     }
 
     /// The debuginfo, if it could have anything to say of the address.
@@ -269,6 +312,11 @@ impl Module {
 
     fn symbol_table(&self) -> &SymbolTable {
         self.symbols.get_or_init(|| SymbolTable::load(self.holder(SymbolTable::is_full)))
+    }
+
+    /// The file with the debuginfo.
+    fn debuginfo(&self) -> &Elf {
+        self.holder(|elf| elf.section(".debug_info").is_some())
     }
 
     /// The file that has something: the module's own, or else the one with its debuginfo; its own where neither has it.

@@ -22,6 +22,8 @@ pub struct Places {
     pub directories: Vec<PathBuf>,
     /// Whether to ask the servers that `DEBUGINFOD_URLS` names for what is not found.
     pub servers: bool,
+    /// The directory that keeps what was worked out, for the next time; `None` keeps nothing.
+    pub cache: Option<PathBuf>,
 }
 
 /// Reads a whole file by its path: that of the target's own root, and then that of ours.
@@ -107,7 +109,7 @@ fn same_image(elf: &Elf, other: &Elf) -> bool {
         })
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
     bytes.iter().fold(String::new(), |mut text, byte| {
         // Writing to a string cannot fail.

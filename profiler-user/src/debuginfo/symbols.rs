@@ -193,6 +193,6 @@ fn strings_of(elf: &Elf, table: &SectionEntry) -> super::Bytes {
 fn string(strings: &[u8], at: u32) -> Option<&str> {
     let rest = strings.get(at as usize..)?;
     let rest = &rest[..rest.len().min(LONGEST_NAME)];
-    let end = rest.iter().position(|byte| *byte == 0).unwrap_or(rest.len());
+    let end = memchr::memchr(0, rest).unwrap_or(rest.len());
     std::str::from_utf8(&rest[..end]).ok()
 }

@@ -43,5 +43,5 @@ pub use code::CodeCache;
 pub use cpu::Reg;
 pub use hooks::{Action, Atomic, CallFrame, Hooks, Special, Transfer};
 pub use machine::{Limits, Machine, Outcome};
-pub use overlay::Looked;
+pub use overlay::{Looked, is_private};
 pub use unknown::{Trap, Unknown, Why};

@@ -18,6 +18,11 @@ const PAGE: usize = 4096;
 pub(super) const PRIVATE: u64 = 0x0100_0000_0000_0000;
 /// One past the private addresses.
 pub(super) const PRIVATE_END: u64 = 0x0200_0000_0000_0000;
+/// Whether `address` is of memory that a run has allocated for itself, and not the process.
+pub fn is_private(address: u64) -> bool {
+    (PRIVATE..PRIVATE_END).contains(&address)
+}
+
 /// The longest single read or write.
 pub(super) const WIDEST: usize = 32;
 
@@ -48,6 +53,8 @@ pub(super) struct Overlay<'m> {
     looks: RefCell<Vec<u64>>,
     /// As many of these have been told of.
     told: Cell<usize>,
+    /// What is read now is only counted with.
+    counting: Cell<bool>,
 }
 
 /// Where the watched word was loaded from.
@@ -95,6 +102,7 @@ impl<'m> Overlay<'m> {
             watched: (0, 0..0),
             looks: RefCell::default(),
             told: Cell::new(0),
+            counting: Cell::new(false),
         }
     }
 
@@ -149,6 +157,23 @@ impl<'m> Overlay<'m> {
             }
         }
         changed
+    }
+
+    /// From now on, or no longer, nobody looks at what is read: it is only counted with.
+    pub(super) fn set_counting(&self, counting: bool) {
+        self.counting.set(counting);
+    }
+
+    /// Takes note that the word at `address` was a count of `value` at the least. Whether that can be said of it: it is one of
+    /// the target's own and still there.
+    pub(super) fn count(&self, address: u64, value: u64) -> bool {
+        let mut before = [0; 8];
+        if address >= PRIVATE || self.memory.copy(address, &mut before).is_err() {
+            return false;
+        }
+        let lowered = u64::from_le_bytes(before).saturating_sub(value);
+        self.memory.count(address, lowered.saturating_add(1));
+        true
     }
 
     /// Loads a `size`-byte integer; unknown bytes come as poison.
@@ -215,14 +240,16 @@ impl<'m> Overlay<'m> {
                 buf.fill(0);
                 return Ok(bits(buf.len()) as u32);
             }
-            return self.memory.read(address, buf).map(|()| 0).map_err(|_| Why::Memory(address));
+            let read =
+                if self.counting.get() { self.memory.copy(address, buf) } else { self.memory.read(address, buf) };
+            return read.map(|()| 0).map_err(|_| Why::Memory(address));
         };
         let page = &self.pages[place];
         let offset = address as usize % PAGE;
         if let Some(present) = &page.present {
             self.read_partial(page, present, address, buf)?;
         } else {
-            if address < PRIVATE {
+            if address < PRIVATE && !self.counting.get() {
                 self.memory.look(address, buf.len());
             }
             buf.copy_from_slice(&page.data[offset..offset + buf.len()]);

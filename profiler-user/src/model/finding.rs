@@ -107,7 +107,7 @@ pub struct Edge {
 /// Something that is no counted move but would break a finding.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Escape {
-    /// What: "timeout in 3.2 s", "cancellation token", "abort through the join handle in ...".
+    /// What: "timeout of task 7", "cancellation token", "abort through the join handle in ...".
     pub what: String,
     /// Milliseconds until it happens by itself, where known.
     pub in_ms: Option<i64>,

@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use rustc_hash::FxHashMap;
 use tokio::sync::watch;
 
 use super::{
@@ -17,7 +18,7 @@ use super::{
     blocking::Blocking,
     history::History,
     inspector::Inspector,
-    probing::{Message, Probing, registers_once},
+    probing::{Message, OnKernel, Probing},
 };
 use crate::{
     analysis::{self, Trends},
@@ -111,6 +112,8 @@ struct Observer {
     blocking: Blocking,
     sequence: u64,
     last: Arc<Snapshot>,
+    /// When the first look was over: what came after it counts as time between it and the second.
+    looked: Instant,
     /// Findings that ended lately.
     ended: Arc<[Finding]>,
 }
@@ -121,17 +124,28 @@ impl Observer {
         options: Options,
         events: Option<mpsc::SyncSender<Message>>,
     ) -> Result<(Self, View), AttachError> {
-        let mut inspector = Inspector::open(place, &options.places)?;
-        if options.freeze {
-            inspector.freeze_reads();
-        }
-        let mut history = History::default();
         // A process that was kept has its registers with it, and no kernel to ask.
         let pid = match place {
             Place::Process(pid) => Some(*pid),
             Place::File(_) => None,
         };
-        let mut snapshot = inspector.snapshot(&pid.map(registers_once).unwrap_or_default())?;
+        // The kernel's types take as long to read as the program's symbols.
+        let (inspector, kernel) = std::thread::scope(|scope| {
+            let kernel = pid.map(|pid| scope.spawn(move || OnKernel::prepare(pid)));
+            let inspector = Inspector::open(place, &options.places);
+            (inspector, kernel.map(|kernel| kernel.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))))
+        });
+        let (mut inspector, mut kernel) = (inspector?, kernel);
+        if options.freeze {
+            inspector.freeze_reads();
+        }
+        let mut history = History::default();
+        let registers = match &mut kernel {
+            Some(Ok(kernel)) => kernel.registers(),
+            _ => FxHashMap::default(),
+        };
+        let mut snapshot = inspector.snapshot(&registers)?;
+        let looked = Instant::now();
         if events.is_none() {
             // One look: whoever asks for it wants all there is to be told of its tasks.
             History::date_alone(&mut snapshot);
@@ -140,17 +154,27 @@ impl Observer {
             history.date(&mut snapshot);
         }
         // Where nothing is polled there is no poll to block in: the kernel programs would run at each switch of a thread for nothing.
-        let polled = pid.zip(events).filter(|_| inspector.polls());
-        let probing = polled.map_or_else(Probing::off, |(pid, to)| {
+        let polled = pid.zip(kernel).zip(events).filter(|_| inspector.polls());
+        let probing = polled.map_or_else(Probing::off, |((pid, kernel), to)| {
             let file_of = |address| inspector.file_of(address);
             let (context, points) = (inspector.thread_context(), inspector.wait_functions());
-            Probing::start(pid, &options, context, &points, file_of, to)
+            Probing::start(pid, kernel, &options, context, &points, file_of, to)
         });
         let last = Arc::new(snapshot);
         let blocking = Blocking::default();
         let trends = Trends::default();
-        let mut observer =
-            Self { inspector, options, history, trends, probing, blocking, sequence: 0, last, ended: Arc::from([]) };
+        let mut observer = Self {
+            inspector,
+            options,
+            history,
+            trends,
+            probing,
+            blocking,
+            sequence: 0,
+            last,
+            looked,
+            ended: Arc::from([]),
+        };
         let view = observer.view(Vec::new(), Vec::new());
         tracing::info!(
             tasks = view.snapshot.tasks.len(),
@@ -177,7 +201,7 @@ impl Observer {
 
     fn run(mut self, publish: &watch::Sender<Arc<View>>, stop: &AtomicBool, messages: &mpsc::Receiver<Message>) {
         let mut took = Duration::ZERO;
-        let mut begun = Instant::now();
+        let mut begun = self.looked;
         while !stop.load(Ordering::Acquire) {
             // A target that takes long to read is read less often.
             let rest = took.div_f64(self.options.snapshot_share.clamp(0.01, 1.0));

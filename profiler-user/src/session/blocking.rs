@@ -84,6 +84,10 @@ impl Blocking {
     /// Takes in a block that has ended.
     pub(super) fn ended(&mut self, block: &Block, snapshot: &Snapshot) {
         let thread = &block.thread;
+        // Who is stopped blocks in nothing, whichever system call he was about to come back from.
+        if thread.stopped {
+            return;
+        }
         let Some((number, args)) = thread.registers.syscall() else { return };
         // A snapshot that saw it has its stack and knows its task; the kernel alone knows the runtime's id.
         let seen = self.ongoing.get(&thread.tid).filter(|ongoing| {

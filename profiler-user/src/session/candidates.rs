@@ -1,11 +1,7 @@
 //! What can be attached to.
 
 use super::{AttachError, inspector::Inspector};
-use crate::{
-    debuginfo::{Places, Quality},
-    model::Snapshot,
-    target::TargetError,
-};
+use crate::{debuginfo::Quality, model::Snapshot, target::TargetError};
 
 /// A process with an async runtime.
 #[derive(Clone, Debug)]
@@ -57,7 +53,7 @@ pub fn candidates() -> (Vec<Candidate>, Denied) {
 }
 
 fn candidate(pid: i32) -> Result<Candidate, AttachError> {
-    let mut inspector = Inspector::open(&pid.into(), &Places::default())?;
+    let mut inspector = Inspector::glance(pid)?;
     let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned();
     let snapshot: Option<Snapshot> = inspector.snapshot(&rustc_hash::FxHashMap::default()).ok();
     let runtime = inspector.runtimes().collect::<Vec<_>>().join(", ");

@@ -24,6 +24,15 @@ use crate::{
 /// Who of a snapshot would be accused of never moving; it may note in it what is known of the time before.
 pub(super) type Judge<'a> = &'a mut dyn FnMut(&mut Snapshot) -> Vec<PartyId>;
 
+/// What a process is opened for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// To say what is going on in it: its debuginfo will be asked for.
+    Names,
+    /// To find out what is there, or to keep it.
+    Bytes,
+}
+
 /// A process and what was learned of its code.
 pub(super) struct Inspector {
     subject: Subject,
@@ -42,17 +51,22 @@ pub(super) struct Inspector {
 impl Inspector {
     /// Takes hold of what is at `place`, with debuginfo from `places` too, and looks for runtimes in its code.
     pub(super) fn open(place: &Place, places: &Places) -> Result<Self, AttachError> {
-        Self::of(Subject::open(place)?, places)
+        Self::of(Subject::open(place)?, places, Purpose::Names)
+    }
+
+    /// The same of a process in which there may be nothing to look at.
+    pub(super) fn glance(pid: i32) -> Result<Self, AttachError> {
+        Self::of(Subject::open(&pid.into())?, &Places::default(), Purpose::Bytes)
     }
 
     /// Takes hold of process `pid` to keep what is read of it.
     pub(super) fn recording(pid: i32) -> Result<(Self, Recorder), AttachError> {
         let mut process = Process::open(pid)?;
         let recorder = Recorder::start(&mut process);
-        Ok((Self::of(Subject::Live(process), &Places::default())?, recorder))
+        Ok((Self::of(Subject::Live(process), &Places::default(), Purpose::Bytes)?, recorder))
     }
 
-    fn of(process: Subject, places: &Places) -> Result<Self, AttachError> {
+    fn of(process: Subject, places: &Places, purpose: Purpose) -> Result<Self, AttachError> {
         let read = files_of(match &process {
             Subject::Live(process) => Some(process.root()),
             Subject::Stored(_) => None,
@@ -83,7 +97,13 @@ impl Inspector {
             }
         }
         let memory = process.memory(mappings, files.clone())?;
-        let runtimes = runtime::find(&modules, &memory);
+        let runtimes = std::thread::scope(|scope| {
+            if let (Purpose::Names, Some(program)) = (purpose, modules.first()) {
+                // It takes about as long as the symbols take to be searched.
+                scope.spawn(|| program.read_ahead());
+            }
+            runtime::find(&modules, &memory)
+        });
         if runtimes.is_empty() {
             process.check()?;
             return Err(no_runtime(&process, &modules));
@@ -321,6 +341,13 @@ impl Inspector {
     pub(super) fn write(&self, recorder: Recorder, path: &Path) -> Result<u64, TargetError> {
         let Subject::Live(process) = &self.subject else { return Ok(0) };
         recorder.write(process, &self.files, path)
+    }
+}
+
+impl Drop for Inspector {
+    /// What was worked out of the modules is kept when nobody waits for anything any more.
+    fn drop(&mut self) {
+        self.modules.iter().for_each(Module::keep);
     }
 }
 

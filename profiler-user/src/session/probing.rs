@@ -20,8 +20,8 @@ use crate::{
     debuginfo::FrameRegisters,
     model::LostCounts,
     probe::{
-        BlockedThread, ContextLayout, Event, EventStream, Kernel, ProbeOptions, Probes, TaskIterator, ThreadRegisters,
-        WAIT_KINDS, WaitPoint, WaitRates,
+        BlockedThread, ContextLayout, Event, EventStream, Kernel, KernelTarget, ProbeError, ProbeOptions, Probes,
+        TaskIterator, ThreadRegisters, WAIT_KINDS, WaitPoint, WaitRates,
     },
     runtime::{self, ThreadContext},
 };
@@ -75,6 +75,7 @@ impl Probing {
     /// Loads and attaches what `options` ask for. What cannot be had is said in `switch` and `waits`.
     pub(super) fn start(
         pid: i32,
+        on: Result<OnKernel, ProbeError>,
         options: &Options,
         context: Option<ThreadContext>,
         points: &[u64],
@@ -92,7 +93,8 @@ impl Probing {
             log_level: options.kernel_log_level,
             ..ProbeOptions::default()
         };
-        let loaded = Probes::load(pid, layout.as_ref(), &probe_options).and_then(|mut probes| {
+        let loaded = on.and_then(|OnKernel { kernel, target, .. }| {
+            let mut probes = Probes::load_for(&kernel, pid, target, layout.as_ref(), &probe_options)?;
             probes.attach_switch()?;
             Ok(probes)
         });
@@ -206,14 +208,33 @@ impl Probing {
     }
 }
 
-/// Registers of the threads of `pid` that are blocked now, by one pass of the kernel's iterator over tasks: nothing is
-/// attached, and nothing stays. Empty where that is not to be had.
-pub(super) fn registers_once(pid: i32) -> FxHashMap<i32, runtime::ThreadRegisters> {
-    let read = Kernel::open().and_then(|kernel| {
+/// What has to be there before a kernel program can run for a process, and the one that reads registers.
+pub(super) struct OnKernel {
+    kernel: Kernel,
+    target: KernelTarget,
+    iterator: Result<TaskIterator, ProbeError>,
+}
+
+impl OnKernel {
+    /// For process `pid`.
+    pub(super) fn prepare(pid: i32) -> Result<Self, ProbeError> {
+        let kernel = Kernel::open()?;
         let target = kernel.resolve(pid)?;
-        TaskIterator::load(&kernel, target)?.registers()
-    });
-    by_thread(read.unwrap_or_default())
+        let iterator = TaskIterator::load(&kernel, target);
+        Ok(Self { kernel, target, iterator })
+    }
+
+    /// Registers of the threads that are blocked now, by one pass of the kernel's iterator over tasks: nothing is attached.
+    /// Empty where that is not to be had.
+    pub(super) fn registers(&mut self) -> FxHashMap<i32, runtime::ThreadRegisters> {
+        let read = self.iterator.as_mut().ok().and_then(|iterator| iterator.registers().ok());
+        by_thread(read.unwrap_or_default())
+    }
+}
+
+/// Registers of the threads of `pid` that are blocked now, as [`OnKernel::registers`]; nothing stays.
+pub(super) fn registers_once(pid: i32) -> FxHashMap<i32, runtime::ThreadRegisters> {
+    OnKernel::prepare(pid).map(|mut on| on.registers()).unwrap_or_default()
 }
 
 fn by_thread(read: Vec<ThreadRegisters>) -> FxHashMap<i32, runtime::ThreadRegisters> {

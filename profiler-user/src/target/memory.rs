@@ -5,6 +5,9 @@ use thiserror::Error;
 /// Below this nothing is mapped (`vm.mmap_min_addr`).
 pub const LOWEST: u64 = 0x1_0000;
 
+/// What counts something in a process counts to this at most: half of where the counts of an `Arc` end the program.
+pub const HIGHEST_COUNT: u64 = 1 << 62;
+
 /// A read that did not happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum MemoryError {
@@ -32,6 +35,13 @@ pub trait Memory {
     /// Takes note that bytes are looked at which were copied before.
     fn look(&self, address: u64, length: usize) {
         let _ = (address, length);
+    }
+
+    /// Takes note that the 8-byte word at `address` was used as a count alone, of which nothing shows but that it did not come
+    /// to 0: so it would have been with any value from `lowest` to [`HIGHEST_COUNT`].
+    fn count(&self, address: u64, lowest: u64) {
+        let _ = lowest;
+        self.look(address, 8);
     }
 
     /// The little-endian 8-byte word at `address`.
@@ -67,5 +77,9 @@ impl<M: Memory + ?Sized> Memory for &M {
 
     fn look(&self, address: u64, length: usize) {
         (**self).look(address, length);
+    }
+
+    fn count(&self, address: u64, lowest: u64) {
+        (**self).count(address, lowest);
     }
 }

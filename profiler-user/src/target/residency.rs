@@ -7,7 +7,7 @@ use std::{cell::RefCell, fs::File, os::unix::fs::FileExt, sync::Arc};
 use rustc_hash::FxHashMap;
 
 /// Bytes of a page on x86-64.
-pub(super) const PAGE: u64 = 4096;
+pub(crate) const PAGE: u64 = 4096;
 
 /// Pages whose pagemap words are read in one go.
 const BATCH: u64 = 512;

@@ -21,6 +21,8 @@ type Bitmap = [u64; WORDS / 64];
 pub struct Trail<'m> {
     memory: &'m dyn Memory,
     seen: RefCell<Seen>,
+    /// Words that were used as counts, and the least that each may be.
+    counts: RefCell<FxHashMap<u64, u64>>,
 }
 
 #[derive(Default)]
@@ -45,12 +47,19 @@ impl Seen {
         }
         &mut self.pages[recent.1 as usize].1
     }
+
+    /// Whether the word at this address was looked at.
+    fn has(&self, address: u64) -> bool {
+        let index = (address % PAGE / WORD) as usize;
+        let place = self.places.get(&(address / PAGE));
+        place.is_some_and(|place| self.pages[*place as usize].1[index / 64] >> (index % 64) & 1 == 1)
+    }
 }
 
 impl<'m> Trail<'m> {
     /// Nothing has been looked at.
     pub fn new(memory: &'m dyn Memory) -> Self {
-        Self { memory, seen: RefCell::default() }
+        Self { memory, seen: RefCell::default(), counts: RefCell::default() }
     }
 
     /// Calls `visit` for each page of which something was looked at, in no order: its address, and one bit for each of its
@@ -59,6 +68,19 @@ impl<'m> Trail<'m> {
         for (number, bits) in &self.seen.borrow().pages {
             visit(number * PAGE, bits);
         }
+    }
+
+    /// Words of which nothing was looked at but that they are counts, by address, and the least that each may be.
+    pub fn counts(&self) -> Vec<(u64, u64)> {
+        let seen = self.seen.borrow();
+        let counts = self.counts.borrow();
+        let mut counts: Vec<_> = counts
+            .iter()
+            .map(|(address, lowest)| (*address, *lowest))
+            .filter(|(address, _)| !seen.has(*address))
+            .collect();
+        counts.sort_unstable();
+        counts
     }
 }
 
@@ -82,6 +104,12 @@ impl Memory for Trail<'_> {
             let (page, index) = (word / WORDS as u64, word as usize % WORDS);
             seen.page(page)[index / 64] |= 1 << (index % 64);
         }
+    }
+
+    fn count(&self, address: u64, lowest: u64) {
+        let mut counts = self.counts.borrow_mut();
+        let known = counts.entry(address).or_insert(lowest);
+        *known = lowest.max(*known);
     }
 }
 
@@ -117,6 +145,18 @@ mod tests {
         trail.look(0x3_0009, 1);
         trail.look(0x3_0011, 0);
         assert_eq!(words(&trail), [0x2_0ff8, 0x2_1000, 0x3_0008]);
+    }
+
+    #[test]
+    fn a_count_is_one_as_long_as_it_is_not_looked_at() {
+        let trail = Trail::new(&Zeros);
+        for (address, lowest) in [(0x2_0010, 1), (0x2_0008, 1), (0x2_0010, 3), (0x2_0010, 2)] {
+            trail.count(address, lowest);
+        }
+        assert_eq!(trail.counts(), [(0x2_0008, 1), (0x2_0010, 3)]);
+        assert!(words(&trail).is_empty());
+        trail.look(0x2_000c, 1);
+        assert_eq!(trail.counts(), [(0x2_0010, 3)]);
     }
 
     #[test]

@@ -7,12 +7,23 @@ use std::{
 
 use anyhow::{Context, Result};
 
-/// Where systems mount the second version of cgroups.
+/// Where systems mount cgroups.
 const ROOT: &str = "/sys/fs/cgroup";
 
-/// A cgroup (version 2) with the memory controller; removed when dropped, when nobody is in it any more.
+/// The files of the memory controller, by version (Linux, Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst).
+#[derive(Clone, Copy)]
+struct Files {
+    charged: &'static str,
+    limit: &'static str,
+}
+
+const VERSION_2: Files = Files { charged: "memory.current", limit: "memory.max" };
+const VERSION_1: Files = Files { charged: "memory.usage_in_bytes", limit: "memory.limit_in_bytes" };
+
+/// A cgroup with the memory controller; removed when dropped, when nobody is in it any more.
 pub(super) struct Cgroup {
     directory: PathBuf,
+    files: Files,
 }
 
 impl Cgroup {
@@ -22,14 +33,19 @@ impl Cgroup {
     }
 
     fn create_in(root: &Path, name: &str) -> Result<Self, String> {
-        let enabled = fs::read_to_string(root.join("cgroup.subtree_control"))
-            .map_err(|_| format!("no cgroups of version 2 at {}", root.display()))?;
-        if !enabled.split_whitespace().any(|controller| controller == "memory") {
-            return Err(format!("the memory controller is not enabled below {}", root.display()));
-        }
-        let directory = root.join(name);
+        let enabled = fs::read_to_string(root.join("cgroup.subtree_control")).unwrap_or_default();
+        // The first version has a hierarchy for each controller.
+        let first = root.join("memory");
+        let (parent, files) = if enabled.split_whitespace().any(|controller| controller == "memory") {
+            (root, VERSION_2)
+        } else if first.join(VERSION_1.limit).exists() {
+            (first.as_path(), VERSION_1)
+        } else {
+            return Err(format!("no cgroups with the memory controller below {}", root.display()));
+        };
+        let directory = parent.join(name);
         fs::create_dir(&directory).map_err(|error| format!("cannot make {}: {error}", directory.display()))?;
-        Ok(Self { directory })
+        Ok(Self { directory, files })
     }
 
     /// The file by which a process joins: by writing 0.
@@ -39,13 +55,15 @@ impl Cgroup {
 
     /// Bytes that it is charged with now.
     pub(super) fn charged(&self) -> Result<u64> {
-        let text = fs::read_to_string(self.directory.join("memory.current")).context("no memory.current")?;
-        text.trim().parse().with_context(|| format!("memory.current says {text:?}"))
+        let name = self.files.charged;
+        let text = fs::read_to_string(self.directory.join(name)).with_context(|| format!("no {name}"))?;
+        text.trim().parse().with_context(|| format!("{name} says {text:?}"))
     }
 
     /// Lets it be charged with so many bytes at most.
     pub(super) fn limit(&self, bytes: u64) -> Result<()> {
-        fs::write(self.directory.join("memory.max"), bytes.to_string()).context("cannot write memory.max")
+        let name = self.files.limit;
+        fs::write(self.directory.join(name), bytes.to_string()).with_context(|| format!("cannot write {name}"))
     }
 }
 
@@ -58,18 +76,20 @@ impl Drop for Cgroup {
 
 #[cfg(test)]
 mod tests {
-    use super::{Cgroup, fs};
+    use super::{Cgroup, VERSION_1, VERSION_2, fs};
 
     #[test]
-    fn without_the_memory_controller_there_is_none_and_the_reason_is_said() {
+    fn each_version_has_its_files_and_without_the_controller_the_reason_is_said() {
         let root = std::env::temp_dir().join(format!("gordian-cgroup-{}", std::process::id()));
-        let made = || Cgroup::create_in(&root, "service").map(|made| made.directory.exists());
+        let made = || Cgroup::create_in(&root, "service").map(|made| (made.directory.exists(), made.files.limit));
         assert!(made().unwrap_err().starts_with("no cgroups"));
-        fs::create_dir_all(&root).expect("a directory of our own");
+        fs::create_dir_all(root.join("memory")).expect("a directory of our own");
         fs::write(root.join("cgroup.subtree_control"), "cpu pids\n").expect("a file of our own");
-        assert!(made().unwrap_err().starts_with("the memory controller"));
+        assert!(made().unwrap_err().starts_with("no cgroups"));
+        fs::write(root.join("memory").join(VERSION_1.limit), "9223372036854771712\n").expect("a file of our own");
+        assert_eq!(made(), Ok((true, VERSION_1.limit)));
         fs::write(root.join("cgroup.subtree_control"), "cpu memory\n").expect("a file of our own");
-        assert_eq!(made(), Ok(true));
+        assert_eq!(made(), Ok((true, VERSION_2.limit)));
         assert!(!root.join("service").exists());
         fs::remove_dir_all(&root).expect("it is ours");
     }

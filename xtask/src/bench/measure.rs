@@ -165,7 +165,7 @@ impl Bench<'_> {
             Attachment::Control => return Ok(None),
             Attachment::Check | Attachment::Reads => {
                 let mut command = Command::new(self.gordian);
-                command.args(["check", &pid, "--for", &seconds]);
+                command.args(["check", &pid, "--no-cache", "--for", &seconds]);
                 if attachment == Attachment::Reads {
                     command.arg("--no-bpf");
                 }
@@ -174,7 +174,7 @@ impl Bench<'_> {
             Attachment::Live | Attachment::LiveFromStart => {
                 // util-linux' script gives it a terminal.
                 let mut command = Command::new("script");
-                let typed = format!("stty rows 50 cols 160; exec {} {pid}", self.gordian.display());
+                let typed = format!("stty rows 50 cols 160; exec {} --no-cache {pid}", self.gordian.display());
                 command.args(["--quiet", "--flush", "--command", &typed, "/dev/null"]);
                 command
             }

@@ -71,7 +71,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
 fn look(gordian: &Path, command: &str, pid: u32) -> Result<Took> {
     let begin = Instant::now();
     let mut look = Command::new(gordian);
-    look.args([command, &pid.to_string(), "--no-bpf", "--json"]).stdin(Stdio::null()).stdout(Stdio::null());
+    look.args([command, &pid.to_string(), "--no-bpf", "--no-cache", "--json"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null());
     let child = look.spawn().with_context(|| format!("cannot start {look:?}"))?;
     let (status, usage) = wait(child.id())?;
     let wall = begin.elapsed().as_secs_f64();

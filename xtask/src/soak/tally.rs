@@ -84,7 +84,7 @@ impl Tally {
 /// What `gordian check` says of a process.
 pub(crate) fn check(gordian: &Path, pid: u32, flags: &[&str]) -> Result<Value> {
     let mut command = Command::new(gordian);
-    command.arg("check").arg(pid.to_string()).args(["--json", "--fail-on", "all"]).args(flags);
+    command.arg("check").arg(pid.to_string()).args(["--json", "--no-cache", "--fail-on", "all"]).args(flags);
     let output = command.output()?;
     serde_json::from_slice(&output.stdout).with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())
 }

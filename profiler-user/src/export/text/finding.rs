@@ -215,7 +215,9 @@ pub fn verdict(page: &mut Page, findings: &[&Finding], view: &View, watched_s: f
     let looked = format!("{} looked at for {watched}", count(snapshot.coverage.seen, "task"));
     let found = FindingKind::ALL.into_iter().filter_map(|kind| {
         let n = findings.iter().filter(|finding| finding.kind == kind).count();
-        (n > 0).then(|| format!("{n} {}", kind.name()))
+        // Some of the kinds are what was found, the others say how it is.
+        let is_noun = matches!(kind, FindingKind::Deadlock | FindingKind::BlockedWorker | FindingKind::Leak);
+        (n > 0).then(|| if is_noun { count(n as u64, kind.name()) } else { format!("{n} {}", kind.name()) })
     });
     let found = found.collect::<Vec<_>>().join(", ");
     if permanent {

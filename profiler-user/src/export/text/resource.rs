@@ -59,6 +59,7 @@ fn without_place(wait: &Wait) -> String {
         (_, WaitMode::Deadline { in_ms: None }) => "sleeps".into(),
         (_, WaitMode::Ready { fd: Some(fd) }) => format!("waits for descriptor {fd} to be ready"),
         (_, WaitMode::Ready { fd: None }) => "waits for a descriptor to be ready".into(),
+        (kind, WaitMode::Unknown) if kind.is_thread_lock() => format!("waits for {resource}"),
         (_, WaitMode::Unknown) => format!("waits in {resource}, which gordian does not understand yet"),
     }
 }

@@ -76,6 +76,32 @@ pub(super) fn settle(
     found.sort_by_key(|resource| resource.key.address);
 }
 
+/// The channels with ends that were found with nobody, as far as somebody waits for an owner of such an end: address, and what
+/// is waited for.
+pub(super) fn open(tasks: &[ReadTask], resources: &[Resource]) -> FxHashSet<(u64, WaitMode)> {
+    let ends = |how: &HoldHow| match how {
+        HoldHow::Sender => Some(WaitMode::Receive),
+        HoldHow::Receiver => Some(WaitMode::Send),
+        _ => None,
+    };
+    let mut found: FxHashMap<(u64, WaitMode), u64> = FxHashMap::default();
+    for hold in tasks.iter().flat_map(|read| read.task.root.all_holds()) {
+        if let Some(wait) = ends(&hold.how) {
+            *found.entry((hold.resource.address, wait)).or_default() += hold.amount;
+        }
+    }
+    let is_open = |wait: &(u64, WaitMode), exist: Option<u64>| {
+        let found = found.get(wait).copied().unwrap_or(0);
+        found == 0 || exist.is_none_or(|exist| found < exist)
+    };
+    let of = |resource: &Resource| {
+        let address = resource.key.address;
+        [((address, WaitMode::Receive), resource.senders), ((address, WaitMode::Send), resource.receivers)]
+    };
+    let channels = resources.iter().filter(|resource| is_channel(&resource.key));
+    channels.flat_map(of).filter(|(wait, exist)| is_open(wait, *exist)).map(|(wait, _)| wait).collect()
+}
+
 fn is_channel(resource: &ResourceKey) -> bool {
     use ResourceKind::{TokioBroadcast, TokioMpsc, TokioOneshot, TokioWatch};
     resource.address != 0 && matches!(resource.kind, TokioMpsc | TokioOneshot | TokioWatch | TokioBroadcast)

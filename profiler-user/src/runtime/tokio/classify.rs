@@ -225,7 +225,13 @@ const ROLES: &[(&str, Role)] = &[
 ];
 
 /// Functions that do not come back.
-const PANICS: &[&str] = &["core::panicking::", "std::panicking::", "core::result::unwrap_failed", "core::option::"];
+const PANICS: &[&str] = &[
+    "core::panicking::",
+    "std::panicking::",
+    "core::result::unwrap_failed",
+    "core::option::unwrap_failed",
+    "core::option::expect_failed",
+];
 
 /// What the function of this contract name means to a dry run.
 pub(super) fn role(function: &str) -> Option<Role> {
@@ -243,7 +249,7 @@ pub(super) fn role(function: &str) -> Option<Role> {
 
 /// Whether a symbol of this (mangled) name can have a role: spares the demangling of most.
 pub(super) fn may_have_role(mangled: &str) -> bool {
-    ["tokio", "poll", "futures", "panick", "__rust_", "_Unwind_", "unwrap_failed", "option", "park"]
+    ["tokio", "poll", "shuffle", "panick", "__rust_", "_Unwind_", "unwrap_failed", "expect_failed", "park"]
         .iter()
         .any(|part| mangled.contains(part))
 }
@@ -344,8 +350,17 @@ mod tests {
 
     #[test]
     fn the_cheap_filter_passes_every_declared_name() {
-        for (name, _) in ROLES {
+        for name in ROLES.iter().map(|(name, _)| name).chain(PANICS) {
             assert!(may_have_role(name), "{name}");
+        }
+    }
+
+    /// Builds without optimisation have these functions, and call them on every way.
+    #[test]
+    fn what_comes_back_is_no_panic() {
+        assert_eq!(role("core::option::expect_failed"), Some(Role::Panic));
+        for returns in ["core::option::Option::take", "core::option::Option::expect", "core::result::Result::ok"] {
+            assert_eq!(role(returns), None, "{returns}");
         }
     }
 

@@ -7,16 +7,18 @@
 //! - an abort handle: it is a reference to the task that is no waker;
 //! - the plain address that a C library has of a box in which the task owns an end of a channel, for its callback: as for
 //!   [`super::reach`], it shows by the words that point there. (Locks are not asked for like that: what leads to one is copied
-//!   about with the state of a service, and leaves traces in memory that was freed since.)
+//!   about with the state of a service, and leaves traces in memory that was freed since);
+//! - that its destructor takes a guard or an end of a channel out of a place that others can reach too, as one does who removes
+//!   his entry from a table: then the handle is loaded from memory that is not the task's own, and that it does not free.
 //!
 //! All this is searched for only where there is a finding.
 
 use std::{collections::BTreeMap, ops::Range};
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
-    ends::CHANNEL_SPAN,
+    ends::{CHANNEL_SPAN, COUNTS},
     heap::Header,
     holds::Dropped,
     poll::{self, Polled},
@@ -24,6 +26,7 @@ use super::{
     roots::{self, Root},
     strands,
     strays::dead_stacks,
+    vtables::TaskVtable,
 };
 use crate::{
     model::{Fork, Hold, HoldHow, PartyId, ResourceKind, Snapshot, Strand, Task, TaskState, ThreadRole, WaitMode},
@@ -31,14 +34,18 @@ use crate::{
     target::{Memory, ThreadFacts},
 };
 
-/// Who is looked at again, at most.
-const MOST: usize = 200;
+/// Who is looked at again, at most: nobody else is accused.
+const MOST: usize = 2000;
 /// Bytes in which handles are looked for, at most, of each.
 const SEARCHED: u64 = 1 << 20;
 /// Bytes from the start of an `ArcInner` to what is inside (library/alloc/src/sync.rs).
 const INSIDE: u64 = 16;
+/// Bits of a pointer to something aligned in which code may keep a mark.
+const TAG: u64 = 7;
 /// Bytes at the end of what was allocated to which an allocator points, which notes there how long the next piece is.
 const LAST: u64 = 8;
+/// Bytes that are taken to be freed by who does not say how much.
+const UNSAID: u64 = 1 << 10;
 /// How one that can end a task from outside is called.
 const ABORT_HANDLE: &str = "tokio::task::AbortHandle";
 
@@ -46,13 +53,19 @@ const ABORT_HANDLE: &str = "tokio::task::AbortHandle";
 pub(super) fn note(tokio: &Tokio, world: &World<'_>, snapshot: &mut Snapshot, accused: &[PartyId]) -> bool {
     let roots = roots::find(world, &tokio.unwinder);
     let again = Again { tokio, world, fs_base: any_thread_pointer(world).unwrap_or(0), roots: &roots };
-    let tasks = snapshot.tasks.iter().enumerate().filter(|(_, task)| accused.contains(&task.party)).take(MOST);
-    let mut suspects: Vec<Suspect> = tasks.filter_map(|(index, task)| again.suspect(index, task)).collect();
+    let accused: FxHashSet<PartyId> = accused.iter().copied().collect();
+    let mut tasks = snapshot.tasks.iter().enumerate().filter(|(_, task)| accused.contains(&task.party));
+    let some = tasks.by_ref().take(MOST);
+    let mut suspects: Vec<Suspect> = some.filter_map(|(index, task)| again.suspect(index, task)).collect();
     if suspects.is_empty() {
         return false;
     }
+    let others: Vec<usize> = tasks.map(|(index, _)| index).collect();
     search(tokio, world, snapshot, &mut suspects);
-    let mut changed = false;
+    let mut changed = !others.is_empty();
+    for other in others {
+        put_beside(&mut snapshot.tasks[other].root, UNNAMED);
+    }
     for suspect in suspects {
         changed |= suspect.clear(&mut snapshot.tasks[suspect.index]);
     }
@@ -156,10 +169,12 @@ impl Again<'_> {
             PartyId::BlockOn { tid } => self.root(tid, &mut suspect)?,
             _ => self.task(task, &mut suspect)?,
         };
-        suspect.freed = dropped.freed.iter().map(|freed| (freed.start, freed.end)).collect();
+        let end = |freed: &Range<u64>| if freed.is_empty() { freed.start.saturating_add(UNSAID) } else { freed.end };
+        suspect.freed = dropped.freed.iter().map(|freed| (freed.start, end(freed))).collect();
         suspect.channels = dropped.shares.iter().map(|share| share.base..share.base + CHANNEL_SPAN).collect();
         let leaves = polled.hits.iter().map(|hit| hit.this).chain(polled.kept.iter().copied());
         let leaves: Vec<u64> = leaves.chain(dropped.acquires.iter().copied()).filter(|leaf| *leaf != 0).collect();
+        suspect.strayed = self.taken_from_elsewhere(&suspect, task, &dropped);
         let boxes = self.boxes(&suspect, &leaves);
         for (number, hold) in task.root.holds.iter().enumerate().filter(|(_, hold)| is_handle(hold)) {
             suspect.ways.extend(self.ways(&boxes, hold).into_iter().map(|way| (way, number)));
@@ -170,8 +185,7 @@ impl Again<'_> {
 
     fn task(&self, task: &Task, suspect: &mut Suspect) -> Option<(Polled, Dropped)> {
         let (tokio, memory) = (self.tokio, self.world.memory);
-        let header = Header::read(memory, task.address, &tokio.vtables)?;
-        let vtable = tokio.vtables.get(&header.vtable)?;
+        let (header, vtable) = self.header(task)?;
         suspect.own = header.address..header.address + vtable.trailer_offset;
         let polled = poll::run(&tokio.code, memory, vtable, &header, self.fs_base, false, &mut |_| ());
         if task.state == TaskState::Suspended && polled.watched {
@@ -179,6 +193,12 @@ impl Again<'_> {
             suspect.others = header.state.wakers().saturating_sub(polled.kept.len() as u64);
         }
         Some((polled, tokio.dropping(self.world.memory, self.fs_base).task(vtable, &header, &[])))
+    }
+
+    fn header(&self, task: &Task) -> Option<(Header, &TaskVtable)> {
+        let header = Header::read(self.world.memory, task.address, &self.tokio.vtables)?;
+        let vtable = self.tokio.vtables.get(&header.vtable)?;
+        Some((header, vtable))
     }
 
     fn root(&self, tid: i32, suspect: &mut Suspect) -> Option<(Polled, Dropped)> {
@@ -220,12 +240,43 @@ impl Again<'_> {
         ways
     }
 
-    /// Whether a wanted word stands in a range.
-    fn has(&self, range: &Range<u64>, wanted: &dyn Fn(u64) -> bool) -> bool {
+    /// The holds, by number, that its drop gives back by a handle that it takes from elsewhere. A message that nobody has
+    /// received is whose the receiver is.
+    fn taken_from_elsewhere(&self, suspect: &Suspect, task: &Task, dropped: &Dropped) -> Vec<usize> {
+        let Some((header, vtable)) = self.header(task) else { return Vec::new() };
+        let dropping = self.tokio.dropping(self.world.memory, self.fs_base);
+        let is_elsewhere = |at: u64| self.world.memory.mappings().at(at).is_some() && !suspect.owns(at);
+        let is_taken = |hold: &Hold| {
+            let at = hold.resource.address;
+            let mut handles = vec![at];
+            if hold.resource.kind.is_permits() {
+                let around = |base: &u64| at.checked_sub(*base).is_some_and(|inside| inside < CHANNEL_SPAN);
+                let counts = dropped.shares.iter().map(|share| share.base).filter(around);
+                // The count of weak references is the second one.
+                handles.extend(counts.flat_map(|base| [base, base - COUNTS]));
+            } else if !is_handle(hold) || dropped.queued.contains(&at) {
+                return false;
+            }
+            handles.into_iter().any(|handle| dropping.loads(vtable, &header, handle).into_iter().any(is_elsewhere))
+        };
+        let holds = task.root.holds.iter().enumerate().filter(|(_, hold)| is_taken(hold));
+        holds.map(|(number, _)| number).collect()
+    }
+
+    /// Calls `visit` with every word of a range.
+    fn each_word(&self, range: &Range<u64>, visit: &mut dyn FnMut(u64)) {
         let start = range.start.next_multiple_of(8);
         let mut bytes = vec![0; range.end.saturating_sub(start).min(SEARCHED) as usize];
-        let read = self.world.memory.read(start, &mut bytes).is_ok();
-        read && bytes.as_chunks::<8>().0.iter().any(|word| wanted(u64::from_le_bytes(*word)))
+        if self.world.memory.read(start, &mut bytes).is_ok() {
+            bytes.as_chunks::<8>().0.iter().for_each(|word| visit(u64::from_le_bytes(*word)));
+        }
+    }
+
+    /// Whether a wanted word stands in a range.
+    fn has(&self, range: &Range<u64>, wanted: &dyn Fn(u64) -> bool) -> bool {
+        let mut found = false;
+        self.each_word(range, &mut |word| found |= wanted(word));
+        found
     }
 }
 
@@ -268,14 +319,15 @@ fn search(tokio: &Tokio, world: &World<'_>, snapshot: &Snapshot, suspects: &mut 
                     {
                         suspects[*number].found_waker(at);
                     }
-                } else if (low..=high).contains(&word)
-                    && let Some(numbers) = ways.get(&word)
+                } else if let place = word & !TAG
+                    && (low..=high).contains(&place)
+                    && let Some(numbers) = ways.get(&place)
                     && !stacks.iter().any(|(_, stack)| stack.contains(&at))
                 {
                     for suspect in numbers {
                         let suspect = &mut suspects[*suspect];
                         if !suspect.owns(at)
-                            && let Some(hold) = suspect.ways.get(&word)
+                            && let Some(hold) = suspect.ways.get(&place)
                         {
                             suspect.strayed.push(*hold);
                         }

@@ -77,6 +77,10 @@ pub(super) struct Ends {
     parts: Vec<Given>,
     /// Semaphores inside of channels, each with its channel.
     rooms: Vec<(u64, u64)>,
+    /// Depths of the frames in which the drop of a receiver has begun that was inlined there.
+    draining: Vec<usize>,
+    /// Counts that were lowered while a receiver dropped what it had not received.
+    queued: Vec<u64>,
 }
 
 impl Ends {
@@ -97,6 +101,7 @@ impl Ends {
 
     /// A frame at `depth` has returned.
     pub(super) fn end(&mut self, depth: usize) {
+        while self.draining.pop_if(|open| *open >= depth).is_some() {}
         while self.senders.pop_if(|open| *open >= depth).is_some() {}
         while self.receivers.pop_if(|(open, _)| *open >= depth).is_some() {}
     }
@@ -107,6 +112,7 @@ impl Ends {
         let Some(address) = m.reg(Reg::Rdi).filter(|_| !self.is_in_sender()) else { return };
         if sink == Sink::Receiver(Channel::Mpsc) {
             self.closed.push(address);
+            self.draining.push(m.frames().len().saturating_sub(1));
         }
         match self.receivers.last() {
             Some((_, channel)) if matches!(sink, Sink::Receiver(_)) => {
@@ -128,6 +134,13 @@ impl Ends {
         self.lowered.len()
     }
 
+    /// An end of a channel was given back, or a reference to what may be one.
+    pub(super) fn given(&mut self, channel: u64) {
+        if self.receivers.last().map_or(!self.draining.is_empty(), |(_, own)| *own != channel) {
+            self.queued.push(channel);
+        }
+    }
+
     /// Leaves those out.
     pub(super) fn forget(&mut self, lowered: Range<usize>) {
         self.lowered.drain(lowered);
@@ -147,6 +160,7 @@ impl Ends {
                 let before = self.lowered.last().map(|share| share.base);
                 let woke = looked.and_then(Looked::place);
                 self.lowered.push(Share { base: access.address, path: path(m), before, woke });
+                self.given(access.address);
             }
         }
     }
@@ -168,7 +182,7 @@ impl Ends {
             self.touched.get(first).is_some_and(|address| *address - base < CHANNEL_SPAN)
         };
         self.lowered.retain(|share| is_touched_inside(share.base));
-        (dropped.shares, dropped.rooms) = (self.lowered, self.rooms);
+        (dropped.shares, dropped.rooms, dropped.queued) = (self.lowered, self.rooms, self.queued);
     }
 
     /// The object that `part` lies in: nothing else can begin between its counts and what is inside of it.

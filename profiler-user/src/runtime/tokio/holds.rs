@@ -56,6 +56,8 @@ pub(super) struct Dropped {
     pub(super) shares: Vec<Share>,
     /// Semaphores inside of channels, each with its channel.
     pub(super) rooms: Vec<(u64, u64)>,
+    /// What may be channels of which it has ends in messages that nobody has received.
+    pub(super) queued: Vec<u64>,
     /// Headers of tasks that were aborted.
     pub(super) aborted: Vec<u64>,
     /// Queued acquires that were dropped.
@@ -106,9 +108,7 @@ impl Dropping<'_> {
         waiters: &[Waiter],
         counts: &[u64],
     ) -> Dropped {
-        let limits = Limits { steps: STEPS, ..Limits::default() };
-        let mut machine = Machine::with_code_cache(self.memory, limits, &self.code.cache);
-        machine.set_fs_base(self.fs_base);
+        let mut machine = self.machine();
         for count in counts {
             machine.write(*count, &1_u64.to_le_bytes());
         }
@@ -122,6 +122,21 @@ impl Dropping<'_> {
         dropped
     }
 
+    /// Where the same drop loads this word from: addresses of the target, or of the machine's own memory.
+    pub(super) fn loads(&self, vtable: &TaskVtable, header: &Header, word: u64) -> Vec<u64> {
+        let mut machine = self.machine();
+        machine.watch(word, 0..0);
+        machine.call(vtable.dealloc, &[header.address], &mut DropHooks::new(self, false));
+        machine.looks()
+    }
+
+    fn machine(&self) -> Machine<'_> {
+        let limits = Limits { steps: STEPS, ..Limits::default() };
+        let mut machine = Machine::with_code_cache(self.memory, limits, &self.code.cache);
+        machine.set_fs_base(self.fs_base);
+        machine
+    }
+
     /// Has it noticed which tasks are woken.
     fn watch_wakes(&self, machine: &mut Machine<'_>) {
         if let Some(functions) = self.code.task_waker() {
@@ -129,9 +144,9 @@ impl Dropping<'_> {
         }
     }
 
-    /// The hooks of one drop.
-    pub(super) fn hooks(&self) -> DropHooks<'_> {
-        DropHooks::new(self, false)
+    /// The hooks of one drop that goes on inside of the ends of channels, so that what was last is freed.
+    pub(super) fn thorough(&self) -> DropHooks<'_> {
+        DropHooks { thorough: true, ..DropHooks::new(self, false) }
     }
 
     /// Runs the landing pads of `frames` (of one thread, innermost first), as unwinding would, up to one that is not run to
@@ -144,7 +159,7 @@ impl Dropping<'_> {
     ) -> Option<Dropped> {
         let mut machine = locks::machine_at(&self.code.cache, self.memory, root_limits(), &[], self.fs_base);
         self.watch_wakes(&mut machine);
-        let mut hooks = self.hooks();
+        let mut hooks = DropHooks::new(self, false);
         match land_all(&mut machine, unwinder, modules, frames, &mut hooks) {
             Pads::None => None,
             Pads::Run => Some(hooks.finish(None)),
@@ -244,6 +259,8 @@ pub(super) struct DropHooks<'c> {
     upgradable: Upgradable,
     releases: Releases<'c>,
     dropped: Dropped,
+    /// Goes on inside of the ends of channels.
+    thorough: bool,
     /// The pad has done its work.
     unwound: bool,
 }
@@ -263,6 +280,7 @@ impl<'c> DropHooks<'c> {
             upgradable: Upgradable::default(),
             releases: Releases::of(dropping.contended, patient),
             dropped: Dropped::default(),
+            thorough: false,
             unwound: false,
         }
     }
@@ -385,9 +403,11 @@ impl Hooks for DropHooks<'_> {
         let amount = if matches!(sink, Sink::Release | Sink::AddPermits) { amount } else { 1 };
         // An end of a channel that was given away before: nothing is left in it.
         if address != 0 && amount != 0 {
+            self.ends.given(address);
             self.dropped.given.push(Given { path: path(m), sink, address, amount, within });
         }
         match sink {
+            Sink::Sender(_) | Sink::Receiver(_) if self.thorough => Action::Continue,
             Sink::AddPermits => {
                 self.named.get_or_insert(depth);
                 Action::Continue

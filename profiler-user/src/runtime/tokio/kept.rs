@@ -1,7 +1,7 @@
 //! What tasks were found to be, and what that rests on: nobody has to ask again as long as nothing of it has changed.
 //!
 //! A dry run is a function of what it looks at. So is all that is read of one task: of its cell, which is compared as a whole,
-//! by a digest; of words elsewhere, which are compared one by one; and of a few things that are the same for all
+//! by a digest; of words elsewhere ([`super::elsewhere`]), which are compared one by one; and of a few things that are the same for all
 //! ([`Circumstances`]). Only tasks at rest are kept, and of those only who were read whole and did not change meanwhile.
 //!
 //! Tasks that are alike share what was found: it is kept with their own addresses, points in time and ids taken out, and two are
@@ -12,12 +12,12 @@ use std::{
     mem,
     ops::Range,
     sync::Arc,
-    sync::atomic::{AtomicBool, Ordering},
 };
 
-use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
+use rustc_hash::{FxHashMap, FxHasher};
 
 use super::{
+    elsewhere::{Elsewhere, Everywhere},
     heap::Header,
     imprint::digest,
     moment::Moment,
@@ -27,7 +27,7 @@ use super::{
 use crate::{
     locks::Contended,
     model::{PartyId, Strand, WaitMode},
-    target::{AddressSpace, LOWEST, Mappings, Memory, Trail},
+    target::{AddressSpace, Mappings, Trail},
 };
 
 /// What the reading of every task rests on.
@@ -61,69 +61,6 @@ pub(super) struct Basis<'m> {
     pub(super) digest: u64,
 }
 
-/// Words of one page, none of them a constant.
-struct Words {
-    /// Address and value of each, by address; of a page that cannot be read the values mean nothing.
-    values: Box<[(u64, u64)]>,
-    readable: bool,
-    /// They were so at the last look too.
-    stand: AtomicBool,
-}
-
-impl PartialEq for Words {
-    fn eq(&self, other: &Self) -> bool {
-        self.readable == other.readable && self.values == other.values
-    }
-}
-
-impl Eq for Words {}
-
-impl Hash for Words {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        (&self.values, self.readable).hash(state);
-    }
-}
-
-impl Words {
-    /// From the first to the last of them.
-    fn range(&self) -> Range<u64> {
-        match (self.values.first(), self.values.last()) {
-            (Some((first, _)), Some((last, _))) => *first..last + 8,
-            _ => 0..0,
-        }
-    }
-
-    /// Whether they are in `bytes`, which begin with the first.
-    fn are_in(&self, bytes: Option<&[u8]>) -> bool {
-        let Some(bytes) = bytes.filter(|_| self.readable) else { return bytes.is_none() && !self.readable };
-        let start = self.range().start;
-        self.values.iter().all(|(address, value)| {
-            let at = (address - start) as usize;
-            bytes.get(at..at + 8) == Some(&value.to_le_bytes())
-        })
-    }
-}
-
-/// All words outside of a cell that the reading of some task has looked at.
-struct Elsewhere {
-    parts: Box<[Arc<Words>]>,
-    stand: AtomicBool,
-}
-
-impl PartialEq for Elsewhere {
-    fn eq(&self, other: &Self) -> bool {
-        self.parts.iter().map(Arc::as_ptr).eq(other.parts.iter().map(Arc::as_ptr))
-    }
-}
-
-impl Eq for Elsewhere {}
-
-impl Hash for Elsewhere {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.parts.iter().for_each(|part| Arc::as_ptr(part).hash(state));
-    }
-}
-
 /// A task that was read.
 struct Known {
     /// Of its header.
@@ -151,20 +88,15 @@ pub(super) struct Kept {
     fresh: Vec<Known>,
     /// The first of `tasks` that has not been passed by in this look.
     next: usize,
-    words: FxHashSet<Arc<Words>>,
-    elsewhere: FxHashSet<Arc<Elsewhere>>,
+    everywhere: Everywhere,
     /// By vtable, those found last.
     alike: FxHashMap<u64, Vec<Arc<ReadTask>>>,
-    /// By address of a page, whether it can be written.
-    variable: FxHashMap<u64, bool>,
 }
 
 /// Cells that are compared in one go.
 const TOGETHER: usize = 1 << 14;
 /// Ways to be of one type of task that are told apart.
 const MOST_ALIKE: usize = 16;
-/// No process has memory from here on, with five levels of page tables either.
-const HIGHEST: u64 = 1 << 57;
 /// Marks an address as one in the task's own cell, counted from its start. No process has addresses so high.
 const OWN: u64 = 1 << 63;
 
@@ -177,21 +109,11 @@ impl Kept {
     /// Begins a look: finds out which of the tasks with these headers, by address, are what they were.
     pub(super) fn begin(&mut self, circumstances: &Circumstances, memory: &AddressSpace, headers: &[Header]) {
         self.next = 0;
-        self.variable.clear();
         if self.circumstances != *circumstances {
             *self = Self { circumstances: circumstances.clone(), ..Self::default() };
             return;
         }
-        let mut words: Vec<&Arc<Words>> = self.words.iter().collect();
-        words.sort_unstable_by_key(|words| words.range().start);
-        let pieces: Vec<Range<u64>> = words.iter().map(|words| words.range()).collect();
-        memory.scattered(&pieces, |place, bytes| {
-            words[place].stand.store(words[place].are_in(bytes), Ordering::Relaxed);
-        });
-        for elsewhere in &self.elsewhere {
-            let stand = elsewhere.parts.iter().all(|words| words.stand.load(Ordering::Relaxed));
-            elsewhere.stand.store(stand, Ordering::Relaxed);
-        }
+        self.everywhere.ask(memory);
         let mut headers = headers.iter().peekable();
         for tasks in self.tasks.chunks_mut(TOGETHER) {
             let mut there = Vec::new();
@@ -199,7 +121,7 @@ impl Kept {
                 known.stands = false;
                 while headers.next_if(|header| header.address < known.address).is_some() {}
                 let listed = headers.peek().is_some_and(|header| header.address == known.address);
-                if listed && known.elsewhere.stand.load(Ordering::Relaxed) {
+                if listed && known.elsewhere.stands() {
                     there.push(place);
                 }
             }
@@ -264,7 +186,7 @@ impl Kept {
         }
         deadlines(&mut alike.task.root, &mut |in_ms| times.push(now + mem::take(in_ms)));
         let alike = share(self.alike.entry(vtable).or_default(), alike);
-        let elsewhere = self.elsewhere(memory, basis);
+        let elsewhere = self.everywhere.of(memory, &basis.trail, &basis.cell);
         let length = (basis.cell.end - basis.cell.start) as u32;
         let (digest, times) = (basis.digest, times.into());
         self.fresh.push(Known { address, id, length, stands: true, digest, elsewhere, alike, times });
@@ -289,14 +211,9 @@ impl Kept {
         }
         self.tasks.append(&mut other.tasks);
         // What is one and the same for all is so for the tasks of both.
-        let mut elsewhere: FxHashMap<*const Elsewhere, Arc<Elsewhere>> = FxHashMap::default();
+        let mut adopted = FxHashMap::default();
         for mut known in other.fresh {
-            let ours = elsewhere.entry(Arc::as_ptr(&known.elsewhere)).or_insert_with(|| {
-                let parts = known.elsewhere.parts.iter().map(|part| one_of(&mut self.words, Arc::clone(part)));
-                let parts = Elsewhere { parts: parts.collect(), stand: AtomicBool::new(true) };
-                one_of(&mut self.elsewhere, Arc::new(parts))
-            });
-            known.elsewhere = Arc::clone(ours);
+            known.elsewhere = self.everywhere.adopt(&known.elsewhere, &mut adopted);
             self.fresh.push(known);
         }
     }
@@ -310,52 +227,8 @@ impl Kept {
             self.tasks.sort_by_key(|known| known.address);
         }
         self.tasks.shrink_to_fit();
-        self.elsewhere.retain(|elsewhere| Arc::strong_count(elsewhere) > 1);
-        self.words.retain(|words| Arc::strong_count(words) > 1);
+        self.everywhere.forget();
     }
-
-    /// The words that a reading has looked at outside of the cell, as they are.
-    fn elsewhere(&mut self, memory: &AddressSpace, basis: &Basis<'_>) -> Arc<Elsewhere> {
-        let mut parts = Vec::new();
-        basis.trail.visit(|page, bits| {
-            let variable = |page| {
-                (LOWEST..HIGHEST).contains(&page) && memory.mappings().at(page).is_none_or(|mapping| mapping.write)
-            };
-            if !*self.variable.entry(page).or_insert_with(|| variable(page)) {
-                return;
-            }
-            let (mut words, mut readable) = (Vec::new(), true);
-            for (index, set) in bits.iter().enumerate() {
-                let mut set = *set;
-                while set != 0 {
-                    let address = page + (index as u64 * 64 + u64::from(set.trailing_zeros())) * 8;
-                    set &= set - 1;
-                    if !basis.cell.contains(&address) || !basis.cell.contains(&(address + 7)) {
-                        let value = memory.read_u64(address);
-                        readable &= value.is_ok();
-                        words.push((address, value.unwrap_or(0)));
-                    }
-                }
-            }
-            if words.is_empty() {
-                return;
-            }
-            let words = Words { values: words.into(), readable, stand: AtomicBool::new(true) };
-            parts.push(one_of(&mut self.words, Arc::new(words)));
-        });
-        parts.sort_unstable_by_key(|part| part.range().start);
-        let elsewhere = Elsewhere { parts: parts.into(), stand: AtomicBool::new(true) };
-        one_of(&mut self.elsewhere, Arc::new(elsewhere))
-    }
-}
-
-/// One and the same for all that are equal.
-fn one_of<T: Hash + Eq>(known: &mut FxHashSet<Arc<T>>, new: Arc<T>) -> Arc<T> {
-    if let Some(known) = known.get(&new) {
-        return Arc::clone(known);
-    }
-    known.insert(Arc::clone(&new));
-    new
 }
 
 /// One and the same for those that are equal, among the last.

@@ -2,7 +2,7 @@ use super::*;
 use crate::{
     model::{Frame, ResourceKey, ResourceKind, Strand, Task, TaskState, Wait},
     runtime::tokio::state::StateWord,
-    target::Process,
+    target::{Memory, Process},
 };
 
 /// A page of this process: a cell of four words at its start, and words elsewhere.
@@ -11,6 +11,8 @@ struct Page([u64; 512]);
 
 const ELSEWHERE: usize = 100;
 const NOT_LOOKED_AT: usize = 101;
+/// A count of 3 at the least.
+const COUNTED: usize = 300;
 
 fn header(address: u64) -> Header {
     Header { address, state: StateWord(0), vtable: 0, owner: 1 }
@@ -64,6 +66,7 @@ impl Scene {
             let trail = Trail::new(&memory);
             trail.look(cell.start, 32);
             trail.look(scene.address(ELSEWHERE), 8);
+            trail.count(scene.address(COUNTED), 3);
             let mut bytes = [0; 32];
             memory.read(cell.start, &mut bytes).expect("own memory");
             let basis = Basis { trail, digest: digest(&bytes), cell };
@@ -163,6 +166,14 @@ fn two_halves_are_one_again() {
     scene.kept.tasks.clear();
     scene.kept.join(mem::take(&mut half.kept));
     scene.kept.end();
-    let words: Vec<_> = scene.kept.tasks.iter().flat_map(|known| &known.elsewhere.parts).collect();
-    assert!(!words.is_empty() && words.iter().all(|part| scene.kept.words.contains(*part)));
+    assert!(scene.kept.tasks.iter().all(|known| scene.kept.everywhere.has(&known.elsewhere)));
+}
+
+#[test]
+fn a_count_elsewhere_may_change_as_long_as_it_does_not_come_to_the_lowest() {
+    let mut scene = Scene::new();
+    scene.page.0[COUNTED] = 3;
+    assert!(scene.look().iter().all(Option::is_some));
+    scene.page.0[COUNTED] = 2;
+    assert!(scene.look().iter().all(Option::is_none));
 }

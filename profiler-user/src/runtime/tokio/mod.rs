@@ -2,6 +2,7 @@
 //!
 //! Nothing here depends on debuginfo: with it names and lines are better, the facts are the same.
 
+mod around;
 mod blocked;
 mod channels;
 mod classify;
@@ -9,7 +10,9 @@ mod closing;
 mod code;
 mod context;
 mod doubt;
+mod elsewhere;
 mod ends;
+mod freed;
 mod heap;
 mod holds;
 mod imprint;

@@ -18,12 +18,15 @@ use std::{
     ops::Range,
 };
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
-    classify::{Role, Sink},
+    around::Around,
+    channels,
+    classify::Sink,
+    freed::{Seen, Watch},
     heap::Header,
-    holds::{self, DropHooks, Dropping, Pads},
+    holds::{self, Dropping, Pads},
     queue::SEMAPHORE_SPAN,
     read::Tokio,
     resources::waits_mut,
@@ -34,15 +37,16 @@ use super::{
     waits,
 };
 use crate::{
-    dryrun::{Action, Atomic, CallFrame, Hooks, Limits, Machine, Reg, Transfer},
-    locks::Unwinding,
+    dryrun::{Limits, Machine},
     model::{PartyId, Resource, ResourceKey, ResourceKind, TaskState},
     runtime::World,
-    target::Memory,
+    target::{Memory, Trail},
 };
 
 /// Tasks that are dropped, at most: the price is that of reading them once more.
 pub(super) const MOST: usize = 1000;
+/// The same where it is for channels: of these any service has some whose ends are found with nobody.
+const MOST_FOR_CHANNELS: usize = 200;
 /// Things that are asked about, at most: each costs another run, and a comparison for each pointer in memory.
 const MOST_THINGS: usize = 64;
 /// Instructions for each of them.
@@ -64,6 +68,8 @@ struct Reach {
     who: BTreeSet<usize>,
     /// Where the memory begins that it lies in.
     object: u64,
+    /// It is a channel.
+    is_channel: bool,
     /// Permits that are free or theirs, where it is a semaphore and all that they hold was seen.
     permits: Option<u64>,
 }
@@ -78,8 +84,12 @@ pub(super) fn note(
     resources: &mut Vec<Resource>,
 ) {
     let waits = tasks.iter().filter(|read| is_settled(read)).flat_map(|read| read.task.root.waits());
-    let mut wanted: Vec<ResourceKey> =
-        waits.map(|wait| &wait.resource).filter(|key| is_ownerless(key)).cloned().collect();
+    let few = tasks.len() <= MOST_FOR_CHANNELS;
+    let open = if few { channels::open(tasks, resources) } else { FxHashSet::default() };
+    let mut wanted: Vec<ResourceKey> = waits
+        .filter(|wait| is_ownerless(&wait.resource) || open.contains(&(wait.resource.address, wait.mode)))
+        .map(|wait| wait.resource.clone())
+        .collect();
     wanted.sort_unstable();
     wanted.dedup();
     // Of a thousand clients each may wait for a thing of its own; pools are few.
@@ -91,16 +101,20 @@ pub(super) fn note(
     let counters: FxHashMap<u64, u64> = tasks.iter().flat_map(|read| read.told().counters.iter().copied()).collect();
     let mut cells: Vec<Range<u64>> = tasks.iter().filter_map(|read| cell(tokio, world, read)).collect();
     cells.sort_unstable_by_key(|cell| cell.start);
+    let all = owners(tokio, world, roots, tasks);
+    let asleep: FxHashSet<PartyId> = tasks.iter().filter(|read| sleeps(read)).map(|read| read.task.party).collect();
     let everyone = Everyone {
         dropping: tokio.dropping(world.memory, fs_base),
         tokio,
         world,
-        all: owners(tokio, world, roots, tasks),
+        sleeping: (0..all.len()).filter(|&index| asleep.contains(&all[index].0)).collect(),
+        all,
         cells,
         counters,
     };
     let addresses: Vec<u64> = wanted.iter().map(|key| key.address).collect();
-    let known = everyone.who_reach(&addresses);
+    let channels: FxHashSet<u64> = open.into_iter().map(|(address, _)| address).collect();
+    let known = everyone.who_reach(&addresses, &channels);
     // What is rung in several places, as a barrier is, is one thing all the same.
     let mut rung: BTreeMap<u64, usize> = BTreeMap::new();
     for key in wanted.iter().filter(|key| !key.kind.is_semaphore()) {
@@ -134,6 +148,12 @@ pub(super) fn note(
 /// Whether it has been read as it stands still.
 fn is_settled(read: &ReadTask) -> bool {
     matches!(read.task.state, TaskState::Suspended | TaskState::Scheduled) && !read.task.unstable
+}
+
+/// Whether it waits for nothing but timers and descriptors.
+fn sleeps(read: &ReadTask) -> bool {
+    let mut waits = read.task.root.waits().peekable();
+    waits.peek().is_some() && waits.all(|wait| matches!(wait.resource.kind, ResourceKind::Timer | ResourceKind::Io))
 }
 
 /// Whether nothing records who can act on it: neither a holder nor a count of owners.
@@ -172,6 +192,8 @@ struct Everyone<'r> {
     tokio: &'r Tokio,
     world: &'r World<'r>,
     all: Vec<(PartyId, Owner<'r>)>,
+    /// Those of them that wait for timers and descriptors alone.
+    sleeping: BTreeSet<usize>,
     /// The cells of all tasks, of those too that cannot be dropped, by address.
     cells: Vec<Range<u64>>,
     /// Where each semaphore counts its free permits.
@@ -180,13 +202,15 @@ struct Everyone<'r> {
 
 impl Everyone<'_> {
     /// For each of `addresses` that none but some of `all` can reach: those.
-    fn who_reach(&self, addresses: &[u64]) -> FxHashMap<u64, Reach> {
+    fn who_reach(&self, addresses: &[u64], channels: &FxHashSet<u64>) -> FxHashMap<u64, Reach> {
         let mut known = FxHashMap::default();
         let everyone: BTreeSet<usize> = (0..self.all.len()).collect();
         let seen = self.drop(&everyone);
         let mut by_guess: BTreeMap<&BTreeSet<usize>, Vec<u64>> = BTreeMap::new();
         for &address in addresses {
-            if let Some((_, guess)) = seen.keepers(address) {
+            // Who sleeps comes back, and may do anything with a channel: it need not be known who else may.
+            let in_vain = |guess: &BTreeSet<usize>| channels.contains(&address) && !guess.is_disjoint(&self.sleeping);
+            if let Some((_, guess)) = seen.keepers(address).filter(|(_, guess)| !in_vain(guess)) {
                 by_guess.entry(guess).or_default().push(address);
             }
         }
@@ -196,9 +220,10 @@ impl Everyone<'_> {
                 let sure = checked.keepers(address).is_some();
                 let (who, seen) = if sure { (guess, &checked) } else { (&everyone, &seen) };
                 if self.are_unchanged(who, seen) {
-                    let permits = seen.permits.get(&address).copied().filter(|_| seen.whole);
+                    let permits = seen.permits(address);
                     let object = seen.keepers(address).map_or(address, |(start, _)| start);
-                    known.insert(address, Reach { who: who.clone(), object, permits });
+                    let is_channel = channels.contains(&address);
+                    known.insert(address, Reach { who: who.clone(), object, is_channel, permits });
                 }
             }
         }
@@ -207,15 +232,21 @@ impl Everyone<'_> {
 
     /// Takes out what is pointed at by more than its owners; `seen` is what dropping everyone has shown.
     fn without_strays(&self, known: FxHashMap<u64, Reach>, seen: &Seen) -> FxHashMap<u64, Reach> {
+        if known.is_empty() {
+            return known;
+        }
+        let around = Around::of(self.world.memory, seen, &self.cells);
         let suspect = |(address, reach): &(u64, Reach)| {
             let mut futures: Vec<Range<u64>> = reach.who.iter().filter_map(|&index| self.future(index)).collect();
             futures.sort_unstable_by_key(|future| future.start);
-            match seen.counted(*address) {
-                // Into the last word an allocator points, which notes there how long the next piece is; nothing that can be
-                // waited for is so small.
-                Some(range) => Suspect { thing: range.start..range.end - 8, uncounted: false, futures },
-                None => Suspect { thing: *address..address.saturating_add(SEMAPHORE_SPAN), uncounted: true, futures },
-            }
+            let (ways, around) = if reach.is_channel { around.ways(reach.object) } else { (Vec::new(), Vec::new()) };
+            let counted = seen.counted(*address);
+            // Into the last word an allocator points, which notes there how long the next piece is; nothing that can be waited
+            // for is so small.
+            let whole = counted.clone().map(|range| range.start..range.end - 8);
+            let thing = whole.unwrap_or(*address..address.saturating_add(SEMAPHORE_SPAN));
+            let handle = counted.as_ref().map(|range| range.start).filter(|start| seen.is_arc(*start));
+            Suspect { thing, uncounted: counted.is_none(), handle, futures, ways, around }
         };
         let known: Vec<(u64, Reach)> = known.into_iter().collect();
         let suspects: Vec<Suspect> = known.iter().map(suspect).collect();
@@ -226,7 +257,7 @@ impl Everyone<'_> {
             None => match seen.keepers(at) {
                 Some((_, keepers)) => Place::Freed(keepers),
                 None if strays::contains(&self.cells, at) => Place::Cell,
-                None => Place::Elsewhere,
+                None => Place::Elsewhere { kept: seen.has_looked_at(at) },
             },
         };
         let strayed = strays::strayed(self.world, &suspects, place, |place, number| {
@@ -235,7 +266,8 @@ impl Everyone<'_> {
                 Place::Freed(keepers) => keepers.is_subset(who),
                 Place::Stack(index) => who.contains(index),
                 Place::Cell => return Whose::Untold,
-                Place::Elsewhere => return Whose::Unknown,
+                Place::Elsewhere { kept: false } => return Whose::Unknown,
+                Place::Elsewhere { kept: true } => return Whose::Kept,
             };
             if theirs { Whose::Theirs } else { Whose::Told }
         });
@@ -261,12 +293,13 @@ impl Everyone<'_> {
     /// Drops those, in their order.
     fn drop(&self, who: &BTreeSet<usize>) -> Seen {
         let limits = Limits { steps: STEPS * (who.len() as u64 + 4), overlay_bytes: 64 << 20, ..Limits::default() };
-        let mut machine = Machine::with_code_cache(self.world.memory, limits, &self.dropping.code.cache);
-        let mut seen = Seen { whole: true, ..Seen::default() };
+        let trail = Trail::new(self.world.memory);
+        let mut machine = Machine::with_code_cache(&trail, limits, &self.dropping.code.cache);
+        let mut seen = Seen::default();
+        seen.whole = true;
         for &index in who {
-            seen.who = index;
-            seen.emptied.clear();
-            let mut hooks = Watch { inner: self.dropping.hooks(), seen: &mut seen };
+            seen.begin(index);
+            let mut hooks = Watch { inner: self.dropping.thorough(), seen: &mut seen };
             let incomplete = match &self.all[index].1 {
                 Owner::Task(header, vtable) => {
                     machine.set_fs_base(self.dropping.fs_base);
@@ -282,14 +315,15 @@ impl Everyone<'_> {
                 }
             };
             let dropped = hooks.inner.finish(incomplete);
-            // Nothing is said here of permits that are given back without a name.
-            seen.whole &= dropped.incomplete.is_none() && dropped.released.is_empty();
+            seen.whole &= dropped.incomplete.is_none();
+            seen.unnamed.extend(dropped.released.iter().map(|released| released.release.lock));
             // What is given back step by step is counted where the semaphore counts; a release is not stepped into.
             for given in dropped.given.iter().filter(|given| given.sink == Sink::Release) {
                 let permits = seen.permits.entry(given.address).or_default();
                 *permits = permits.saturating_add(given.amount);
             }
         }
+        seen.finish(&trail);
         for (semaphore, counter) in &self.counters {
             let counted = waits::available(&|address| machine.read_u64(address).ok(), *counter);
             let permits = seen.permits.remove(semaphore).unwrap_or(0);
@@ -301,8 +335,7 @@ impl Everyone<'_> {
     /// Whether what was freed by dropping `who`, and the stacks among them, is in the target now as the runs have seen it.
     fn are_unchanged(&self, who: &BTreeSet<usize>, seen: &Seen) -> bool {
         let stacks = who.iter().filter_map(|&index| self.stack(index));
-        let freed = seen.freed.iter().map(|(&start, (end, _))| start..*end);
-        let ranges: Vec<Range<u64>> = freed.chain(stacks).collect();
+        let ranges: Vec<Range<u64>> = seen.freed().chain(stacks).collect();
         let bytes = ranges.iter().fold(0_u64, |sum, range| sum.saturating_add(range.end - range.start));
         // One that came back to what it was in between would have to do so for both.
         bytes <= COMPARED && (0..2).all(|_| ranges.iter().all(|range| self.is_unchanged(range)))
@@ -325,115 +358,8 @@ enum Place<'s> {
     /// A task that was not dropped.
     Cell,
     /// Anybody's.
-    Elsewhere,
-}
-
-/// What drops have shown.
-#[derive(Default)]
-struct Seen {
-    /// Who is being dropped.
-    who: usize,
-    /// Who has lowered the count at an address, by a handle of its own or by freeing what had one.
-    lowered: FxHashMap<u64, BTreeSet<usize>>,
-    /// Counts that have come to 0, each with the depth of the function in which they did: what that function and those that
-    /// it calls do from there on may be done by the last handle.
-    emptied: Vec<(usize, u64)>,
-    /// Memory that was freed, by its start: its end, and who has kept it.
-    freed: BTreeMap<u64, (u64, BTreeSet<usize>)>,
-    /// Permits that each semaphore has now: those that were free, and those that were given back.
-    permits: FxHashMap<u64, u64>,
-    /// Everyone was dropped to the end, and what was given back has a name.
-    whole: bool,
-}
-
-impl Seen {
-    /// Where the memory at `address` begins, and who has kept it; `None` where it was not freed.
-    fn keepers(&self, address: u64) -> Option<(u64, &BTreeSet<usize>)> {
-        let (start, (end, who)) = self.freed.range(..=address).next_back()?;
-        (address < *end).then_some((*start, who))
-    }
-
-    /// The memory around `address`, if it was freed and counts its handles.
-    fn counted(&self, address: u64) -> Option<Range<u64>> {
-        let (start, _) = self.keepers(address)?;
-        let (end, _) = self.freed.get(&start)?;
-        let counts = [start, start.wrapping_add(8)];
-        (counts.iter().any(|count| self.lowered.contains_key(count)) && end - start > 16).then_some(start..*end)
-    }
-
-    /// Everyone for whom the present drop may be done.
-    fn for_whom(&self) -> BTreeSet<usize> {
-        let emptied = self.emptied.iter().filter_map(|(_, count)| self.lowered.get(count));
-        emptied.flatten().copied().chain([self.who]).collect()
-    }
-
-    fn lower(&mut self, count: u64, left: u64, depth: usize) {
-        let whom = self.for_whom();
-        self.lowered.entry(count).or_default().extend(whom);
-        if left == 0 {
-            self.emptied.push((depth, count));
-        }
-    }
-
-    fn free(&mut self, start: u64, size: u64) {
-        let mut whom = self.for_whom();
-        for count in [start, start.wrapping_add(8)] {
-            whom.extend(self.lowered.get(&count).into_iter().flatten());
-        }
-        self.freed.insert(start, (start.saturating_add(size), whom));
-    }
-}
-
-/// The hooks of every drop, with an eye on counts and on what is freed.
-struct Watch<'c, 's> {
-    inner: DropHooks<'c>,
-    seen: &'s mut Seen,
-}
-
-impl Hooks for Watch<'_, '_> {
-    fn on_call(&mut self, m: &mut Machine<'_>, target: u64, how: Transfer) -> Action {
-        if self.inner.role(target) == Some(Role::Deallocate)
-            && let (Some(start), Some(size)) = (m.reg(Reg::Rdi), m.reg(Reg::Rsi))
-        {
-            self.seen.free(start, size);
-        }
-        self.inner.on_call(m, target, how)
-    }
-
-    fn is_function(&self, address: u64) -> bool {
-        self.inner.is_function(address)
-    }
-
-    fn on_return(&mut self, m: &mut Machine<'_>, frame: &CallFrame) -> Action {
-        let depth = m.frames().len();
-        while self.seen.emptied.pop_if(|(within, _)| *within >= depth).is_some() {}
-        self.inner.on_return(m, frame)
-    }
-
-    fn on_atomic(&mut self, m: &mut Machine<'_>, access: &Atomic) {
-        if let (8, Some(old), Some(new)) = (access.size, access.old, access.new)
-            && old.checked_sub(1) == Some(new)
-        {
-            self.seen.lower(access.address, new, m.frames().len());
-        }
-        self.inner.on_atomic(m, access);
-    }
-}
-
-impl Unwinding for Watch<'_, '_> {
-    fn begin_onward(&mut self, m: &Machine<'_>) {
-        self.inner.begin_onward(m);
-    }
-
-    fn end_onward(&mut self, m: &mut Machine<'_>) {
-        self.inner.end_onward(m);
-    }
-
-    fn begin(&mut self) {
-        self.inner.begin();
-    }
-
-    fn is_through(&self) -> bool {
-        self.inner.is_through()
-    }
+    Elsewhere {
+        /// It was looked at by the drops.
+        kept: bool,
+    },
 }

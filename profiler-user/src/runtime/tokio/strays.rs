@@ -25,8 +25,14 @@ pub(super) struct Suspect {
     pub(super) thing: Range<u64>,
     /// It has no counts of its own.
     pub(super) uncounted: bool,
+    /// Where nothing points but handles that are counted, if there is such a place.
+    pub(super) handle: Option<u64>,
     /// The futures of those that can reach it, by address; they do not overlap.
     pub(super) futures: Vec<Range<u64>>,
+    /// Plain addresses of what a handle on it lies in, in order.
+    pub(super) ways: Vec<u64>,
+    /// Where that memory begins, in order.
+    pub(super) around: Vec<u64>,
 }
 
 /// Whose memory a word lies in.
@@ -40,6 +46,8 @@ pub(super) enum Whose {
     Untold,
     /// That of nobody who is known.
     Unknown,
+    /// The same, and those who were dropped had taken the word from there: what it is in is still there without them.
+    Kept,
 }
 
 impl Suspect {
@@ -47,11 +55,14 @@ impl Suspect {
     fn strays(&self, word: u64, whose: Whose) -> bool {
         let direct = self.thing.contains(&word);
         let borrowed = || contains(&self.futures, word);
+        let way = || self.ways.binary_search(&word).is_ok();
         match whose {
             Whose::Theirs => false,
             Whose::Told => direct && self.uncounted || borrowed(),
-            Whose::Untold => direct || borrowed(),
-            Whose::Unknown => direct,
+            Whose::Untold => direct || borrowed() || way(),
+            // All handles were found: another is a copy that was left behind.
+            Whose::Unknown => direct && self.handle != Some(word) || way(),
+            Whose::Kept => direct || way() || self.around.binary_search(&word).is_ok(),
         }
     }
 }
@@ -67,11 +78,16 @@ const MOST: usize = 1 << 16;
 
 /// Everything that is looked for, in order, without overlaps; `None` where it is too much.
 fn wanted(suspects: &[Suspect]) -> Option<Vec<Range<u64>>> {
-    let all = || suspects.iter().flat_map(|suspect| suspect.futures.iter().chain([&suspect.thing]));
+    let all = || {
+        suspects.iter().flat_map(|suspect| {
+            let ways = suspect.ways.iter().chain(&suspect.around).map(|way| *way..*way + 1);
+            suspect.futures.iter().cloned().chain([suspect.thing.clone()]).chain(ways)
+        })
+    };
     if all().take(MOST + 1).count() > MOST {
         return None;
     }
-    let mut ranges: Vec<Range<u64>> = all().cloned().collect();
+    let mut ranges: Vec<Range<u64>> = all().collect();
     ranges.sort_unstable_by_key(|range| range.start);
     ranges.dedup_by(|next, known| {
         let overlaps = next.start <= known.end;
@@ -111,11 +127,7 @@ pub(super) fn strayed<P>(
                 }
                 let place = place(at);
                 for (number, suspect) in suspects.iter().enumerate() {
-                    // It strays at most as what is nobody's or untold does.
-                    if !strayed[number]
-                        && suspect.strays(word, Whose::Untold)
-                        && suspect.strays(word, whose(&place, number))
-                    {
+                    if !strayed[number] && suspect.strays(word, whose(&place, number)) {
                         strayed[number] = true;
                         // Whoever keeps what was read must have it too.
                         let _ = world.memory.read_u64(at);
@@ -141,9 +153,15 @@ pub(super) fn dead_stacks(world: &World<'_>) -> Vec<Range<u64>> {
 mod tests {
     use super::*;
 
+    fn suspect(thing: Range<u64>, futures: &[Range<u64>]) -> Suspect {
+        let futures = futures.to_vec();
+        Suspect { thing, uncounted: false, handle: None, futures, ways: Vec::new(), around: Vec::new() }
+    }
+
     #[test]
     fn what_is_looked_for_is_merged() {
-        let suspect = |thing| Suspect { thing, uncounted: false, futures: vec![0x100..0x200, 0x300..0x400] };
+        let futures = [0x100..0x200, 0x300..0x400];
+        let suspect = |thing| suspect(thing, &futures);
         let ranges = wanted(&[suspect(0x800..0x840), suspect(0x180..0x240), suspect(0x800..0x840)]);
         let ranges = ranges.expect("it is little");
         assert_eq!(ranges, [0x100..0x240, 0x300..0x400, 0x800..0x840]);
@@ -155,17 +173,27 @@ mod tests {
 
     #[test]
     fn a_handle_that_was_moved_on_is_told_from_a_borrow() {
-        let futures = vec![0x100..0x200, 0x400..0x500];
-        let counted = Suspect { thing: 0x800..0x840, uncounted: false, futures: futures.clone() };
-        let inside = Suspect { thing: 0x180..0x1c0, uncounted: true, futures };
+        let futures = [0x100..0x200, 0x400..0x500];
+        let counted =
+            Suspect { handle: Some(0x800), ways: vec![0x610], around: vec![0x600], ..suspect(0x800..0x840, &futures) };
+        let inside = Suspect { uncounted: true, ..suspect(0x180..0x1c0, &futures) };
         for suspect in [&counted, &inside] {
-            assert!(suspect.strays(suspect.thing.start, Whose::Unknown));
-            assert!(suspect.strays(suspect.thing.start, Whose::Untold));
-            assert!(!suspect.strays(suspect.thing.start, Whose::Theirs));
+            let within = suspect.thing.start + 16;
+            assert!(suspect.strays(within, Whose::Unknown));
+            assert!(suspect.strays(within, Whose::Untold));
+            assert!(!suspect.strays(within, Whose::Theirs));
             assert!(suspect.strays(0x110, Whose::Told), "a borrow from the future");
             assert!(!suspect.strays(0x110, Whose::Unknown), "a waker, a queue or a list of the runtime");
             assert!(!suspect.strays(0x900, Whose::Untold));
         }
         assert!(!counted.strays(0x800, Whose::Told), "it had a handle once");
+        assert!(!counted.strays(0x800, Whose::Unknown), "a copy of a handle");
+        assert!(counted.strays(0x800, Whose::Kept), "a handle in what is still there");
+        assert!(inside.strays(0x180, Whose::Told), "a borrow");
+        for whose in [Whose::Unknown, Whose::Untold, Whose::Kept] {
+            assert!(counted.strays(0x610, whose), "a plain address of what it lies in");
+            assert_eq!(counted.strays(0x600, whose), whose == Whose::Kept, "{whose:?}: a handle on what it lies in");
+        }
+        assert!(!counted.strays(0x610, Whose::Told) && !counted.strays(0x611, Whose::Unknown));
     }
 }
