@@ -38,4 +38,4 @@ pub use space::AddressSpace;
 pub use stored::Stored;
 pub use subject::{Place, Recorder, Subject};
 pub use threads::{RunState, SyscallState, ThreadFacts, any_thread_pointer, thread_pointer, thread_pointers};
-pub use trail::Trail;
+pub use trail::{Looked, Trail};

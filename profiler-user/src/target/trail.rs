@@ -20,20 +20,21 @@ type Bitmap = [u64; WORDS / 64];
 /// to the same result as long as these words stay what they are.
 pub struct Trail<'m> {
     memory: &'m dyn Memory,
-    seen: RefCell<Seen>,
+    looked: RefCell<Looked>,
     /// Words that were used as counts, and the least that each may be.
     counts: RefCell<FxHashMap<u64, u64>>,
 }
 
+/// The words that were looked at.
 #[derive(Default)]
-struct Seen {
+pub struct Looked {
     pages: Vec<(u64, Bitmap)>,
     places: FxHashMap<u64, u32>,
     /// Numbers of pages, and their places in `pages`.
     recent: [(u64, u32); RECENT],
 }
 
-impl Seen {
+impl Looked {
     /// The bits of the page with this number.
     fn page(&mut self, number: u64) -> &mut Bitmap {
         let recent = &mut self.recent[number as usize % RECENT];
@@ -49,7 +50,7 @@ impl Seen {
     }
 
     /// Whether the word at this address was looked at.
-    fn has(&self, address: u64) -> bool {
+    pub fn has(&self, address: u64) -> bool {
         let index = (address % PAGE / WORD) as usize;
         let place = self.places.get(&(address / PAGE));
         place.is_some_and(|place| self.pages[*place as usize].1[index / 64] >> (index % 64) & 1 == 1)
@@ -59,28 +60,33 @@ impl Seen {
 impl<'m> Trail<'m> {
     /// Nothing has been looked at.
     pub fn new(memory: &'m dyn Memory) -> Self {
-        Self { memory, seen: RefCell::default(), counts: RefCell::default() }
+        Self { memory, looked: RefCell::default(), counts: RefCell::default() }
     }
 
-    /// Calls `visit` for each page of which something was looked at, in no order: its address, and one bit for each of its
-    /// 8-byte words.
+    /// Calls `visit` for each page of which something was looked at or used as a count, in no order: its address, and one bit
+    /// for each of its 8-byte words, set where it was looked at.
     pub fn visit(&self, mut visit: impl FnMut(u64, &[u64])) {
-        for (number, bits) in &self.seen.borrow().pages {
+        for (number, bits) in &self.looked.borrow().pages {
             visit(number * PAGE, bits);
         }
     }
 
     /// Words of which nothing was looked at but that they are counts, by address, and the least that each may be.
     pub fn counts(&self) -> Vec<(u64, u64)> {
-        let seen = self.seen.borrow();
+        let looked = self.looked.borrow();
         let counts = self.counts.borrow();
         let mut counts: Vec<_> = counts
             .iter()
             .map(|(address, lowest)| (*address, *lowest))
-            .filter(|(address, _)| !seen.has(*address))
+            .filter(|(address, _)| !looked.has(*address))
             .collect();
         counts.sort_unstable();
         counts
+    }
+
+    /// What was looked at, for later.
+    pub fn into_looked(self) -> Looked {
+        self.looked.into_inner()
     }
 }
 
@@ -99,10 +105,10 @@ impl Memory for Trail<'_> {
             return;
         }
         let (first, last) = (address / WORD, address.saturating_add(length as u64 - 1) / WORD);
-        let mut seen = self.seen.borrow_mut();
+        let mut looked = self.looked.borrow_mut();
         for word in first..=last {
             let (page, index) = (word / WORDS as u64, word as usize % WORDS);
-            seen.page(page)[index / 64] |= 1 << (index % 64);
+            looked.page(page)[index / 64] |= 1 << (index % 64);
         }
     }
 
@@ -110,6 +116,8 @@ impl Memory for Trail<'_> {
         let mut counts = self.counts.borrow_mut();
         let known = counts.entry(address).or_insert(lowest);
         *known = lowest.max(*known);
+        // So that it is visited.
+        self.looked.borrow_mut().page(address / PAGE);
     }
 }
 
@@ -157,6 +165,18 @@ mod tests {
         assert!(words(&trail).is_empty());
         trail.look(0x2_000c, 1);
         assert_eq!(trail.counts(), [(0x2_0010, 3)]);
+    }
+
+    #[test]
+    fn a_page_of_counts_is_visited_too() {
+        let trail = Trail::new(&Zeros);
+        trail.count(0x2_0010, 1);
+        trail.look(0x3_0000, 8);
+        let mut pages = Vec::new();
+        trail.visit(|page, _| pages.push(page));
+        assert_eq!(pages, [0x2_0000, 0x3_0000]);
+        let looked = trail.into_looked();
+        assert!(looked.has(0x3_0004) && !looked.has(0x3_0008) && !looked.has(0x2_0010));
     }
 
     #[test]

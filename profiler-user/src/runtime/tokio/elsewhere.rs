@@ -9,14 +9,12 @@ use std::{
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::target::{AddressSpace, HIGHEST_COUNT, LOWEST, Memory, Trail};
+use crate::target::{AddressSpace, HIGHEST_COUNT, LOWEST, Memory, PAGE, Trail};
 
 /// No process has memory from here on, with five levels of page tables either.
 const HIGHEST: u64 = 1 << 57;
 /// Bytes of a word.
 const WORD: u64 = 8;
-/// Numbers of pages are addresses without so many bits.
-const PAGE: u64 = 4096;
 
 /// What is asked of a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -41,7 +39,7 @@ impl Asked {
 
 /// Words of one page, none of them a constant.
 #[derive(Debug)]
-pub(super) struct Words {
+struct Words {
     /// Address of each, and what is asked of it, by address; of a page that cannot be read the values mean nothing.
     asked: Box<[(u64, Asked)]>,
     readable: bool,
@@ -139,23 +137,13 @@ impl Everywhere {
     pub(super) fn of(&mut self, memory: &AddressSpace, trail: &Trail<'_>, cell: &Range<u64>) -> Arc<Elsewhere> {
         let counts = trail.counts();
         let mut parts = Vec::new();
-        let mut looked_on = FxHashSet::default();
         trail.visit(|page, bits| {
-            looked_on.insert(page);
-            let looked = bits.iter().enumerate().flat_map(|(index, bits)| {
-                let set = (0..64).filter(move |bit| bits >> bit & 1 == 1);
-                set.map(move |bit| page + (index as u64 * 64 + bit) * WORD)
-            });
+            let word = |(index, bits): (u64, &u64)| ones(*bits).map(move |bit| page + (index * 64 + bit) * WORD);
+            let looked = (0..).zip(bits).flat_map(word);
             let from = counts.partition_point(|(address, _)| *address < page);
             let counted = counts[from..].iter().copied().take_while(|(address, _)| *address < page + PAGE);
             parts.extend(self.page(memory, page, cell, looked, counted));
         });
-        for counted in counts.chunk_by(|(one, _), (other, _)| one / PAGE == other / PAGE) {
-            let page = counted.first().map_or(0, |(address, _)| address / PAGE * PAGE);
-            if !looked_on.contains(&page) {
-                parts.extend(self.page(memory, page, cell, [].into_iter(), counted.iter().copied()));
-            }
-        }
         parts.sort_unstable_by_key(|part| part.range().start);
         one_of(&mut self.elsewhere, Arc::new(Elsewhere { parts: parts.into(), stand: AtomicBool::new(true) }))
     }
@@ -214,6 +202,15 @@ impl Everywhere {
     pub(super) fn has(&self, elsewhere: &Elsewhere) -> bool {
         !elsewhere.parts.is_empty() && elsewhere.parts.iter().all(|part| self.words.contains(part))
     }
+}
+
+/// The places of the bits that are set.
+fn ones(mut bits: u64) -> impl Iterator<Item = u64> {
+    std::iter::from_fn(move || {
+        let (place, below) = (bits.trailing_zeros(), bits.checked_sub(1)?);
+        bits &= below;
+        Some(place.into())
+    })
 }
 
 /// One and the same for all that are equal.

@@ -7,11 +7,11 @@ use std::{
 
 use rustc_hash::FxHashMap;
 
-use super::{classify::Role, holds::DropHooks, queue::SEMAPHORE_SPAN, upgradable::Upgradable};
+use super::{classify::Role, ends::COUNTS, holds::DropHooks, queue::SEMAPHORE_SPAN, upgradable::Upgradable};
 use crate::{
     dryrun::{Action, Atomic, CallFrame, Hooks, Machine, Reg, Transfer, is_private},
     locks::Unwinding,
-    target::{PAGE, Trail},
+    target::Looked,
 };
 
 /// What drops have shown.
@@ -30,8 +30,8 @@ pub(super) struct Seen {
     order: Vec<u64>,
     /// What is inside of objects that others can get at.
     upgradable: Upgradable,
-    /// The words that were looked at: pages, and one bit for each word.
-    looked: FxHashMap<u64, Box<[u64]>>,
+    /// The words that were looked at.
+    looked: Looked,
     /// Permits that each semaphore has now: those that were free, and those that were given back.
     pub(super) permits: FxHashMap<u64, u64>,
     /// Locks under which something was given back, as permits are, by code without a name.
@@ -60,22 +60,21 @@ impl Seen {
 
     /// Whether the drops have looked at the word at `address`.
     pub(super) fn has_looked_at(&self, address: u64) -> bool {
-        let word = (address % PAGE / 8) as usize;
-        self.looked.get(&(address - address % PAGE)).is_some_and(|words| words[word / 64] >> (word % 64) & 1 == 1)
+        self.looked.has(address)
     }
 
     /// The memory around `address`, if it was freed and counts its handles.
     pub(super) fn counted(&self, address: u64) -> Option<Range<u64>> {
         let (start, _) = self.keepers(address)?;
         let (end, _) = self.freed.get(&start)?;
-        let counts = [start, start.wrapping_add(8)];
-        (counts.iter().any(|count| self.lowered.contains_key(count)) && end - start > 16).then_some(start..*end)
+        let is_counted = counts(start).iter().any(|count| self.lowered.contains_key(count));
+        (is_counted && end - start > 2 * COUNTS).then_some(start..*end)
     }
 
     /// Whether what begins at `start` is an `ArcInner`, by its two counts (library/alloc/src/sync.rs). Only handles on it, which are
     /// counted, point at its beginning: a plain pointer that is had of one is the address of what is inside.
     pub(super) fn is_arc(&self, start: u64) -> bool {
-        [start, start.wrapping_add(8)].iter().all(|count| self.lowered.contains_key(count))
+        counts(start).iter().all(|count| self.lowered.contains_key(count))
     }
 
     /// Permits that the semaphore at `address` has now, where all that was given back to it is known.
@@ -112,7 +111,7 @@ impl Seen {
 
     fn free(&mut self, start: u64, size: u64) {
         let mut whom = self.for_whom();
-        for count in [start, start.wrapping_add(8)] {
+        for count in counts(start) {
             whom.extend(self.lowered.get(&count).into_iter().flatten());
         }
         self.freed.insert(start, (start.saturating_add(size), whom));
@@ -120,11 +119,8 @@ impl Seen {
     }
 
     /// All are dropped: what was freed inside of objects to which others have `Weak` handles is in their reach.
-    /// `trail` tells what was looked at.
-    pub(super) fn finish(&mut self, trail: &Trail<'_>) {
-        trail.visit(|page, words| {
-            self.looked.insert(page, words.into());
-        });
+    pub(super) fn finish(&mut self, looked: Looked) {
+        self.looked = looked;
         let freed: Vec<Range<u64>> = self.freed().collect();
         for (inside, _) in self.upgradable.within(&freed) {
             for start in &self.order[inside] {
@@ -132,6 +128,11 @@ impl Seen {
             }
         }
     }
+}
+
+/// Where an `ArcInner` that begins at `start` counts its handles.
+fn counts(start: u64) -> [u64; 2] {
+    [start, start.wrapping_add(COUNTS)]
 }
 
 /// The hooks of every drop, with an eye on counts and on what is freed.
@@ -188,7 +189,7 @@ impl Unwinding for Watch<'_, '_> {
 #[cfg(test)]
 mod tests {
     use super::{super::testing::Words, *};
-    use crate::target::Memory;
+    use crate::target::{Memory, Trail};
 
     /// Two that drop a state with a thing inside, where each count of the state is this one before.
     fn dropped(strong: u64, weak: u64) -> Seen {
@@ -210,7 +211,7 @@ mod tests {
         let memory = Words(&[0; 8]);
         let trail = Trail::new(&memory);
         trail.read_u64(0x1010).expect("it is there");
-        seen.finish(&trail);
+        seen.finish(trail.into_looked());
         seen
     }
 

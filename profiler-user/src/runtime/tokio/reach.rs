@@ -323,12 +323,13 @@ impl Everyone<'_> {
                 *permits = permits.saturating_add(given.amount);
             }
         }
-        seen.finish(&trail);
         for (semaphore, counter) in &self.counters {
             let counted = waits::available(&|address| machine.read_u64(address).ok(), *counter);
             let permits = seen.permits.remove(semaphore).unwrap_or(0);
             seen.permits.extend(counted.and_then(|counted| Some((*semaphore, counted.checked_add(permits)?))));
         }
+        drop(machine);
+        seen.finish(trail.into_looked());
         seen
     }
 
