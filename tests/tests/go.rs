@@ -325,7 +325,9 @@ fn an_exhausted_pool_names_those_who_have_its_connections() {
             let check = |fixture: Fixture| {
                 let arguments = ["check", &fixture.pid_argument(), "--for", WATCH, "--jsonl"];
                 let mut watching = Watching::start(Gordian::new(arguments));
-                std::iter::repeat_with(|| watching.next_line()).find(|line| line["kind"] == "exhausted").expect("no end")
+                std::iter::repeat_with(|| watching.next_line())
+                    .find(|line| line["kind"] == "exhausted")
+                    .expect("no end")
             };
             scope.spawn(move || {
                 let found = check(lost);
