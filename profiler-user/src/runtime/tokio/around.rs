@@ -7,13 +7,11 @@ use std::ops::Range;
 
 use rustc_hash::FxHashMap;
 
-use super::{freed::Seen, strays};
+use super::{ends::INSIDE, freed::Seen, strays};
 use crate::target::Memory;
 
 /// Bytes of each piece of memory that are searched for handles, at most; the rest is taken to have none.
 const SEARCHED: u64 = 1 << 20;
-/// Bytes from the start of an `ArcInner` to what is inside (library/alloc/src/sync.rs).
-const INSIDE: u64 = 16;
 
 /// Memory that was freed.
 #[derive(Clone, PartialEq, Eq)]
@@ -29,6 +27,16 @@ impl Piece {
     }
 }
 
+/// The words in a range, as far as it is searched; none where it cannot be read.
+pub(super) fn words(memory: &dyn Memory, range: &Range<u64>) -> Vec<u64> {
+    let start = range.start.next_multiple_of(8);
+    let mut bytes = vec![0; range.end.saturating_sub(start).min(SEARCHED) as usize];
+    if memory.read(start, &mut bytes).is_err() {
+        return Vec::new();
+    }
+    bytes.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word)).collect()
+}
+
 /// See the module's text.
 pub(super) struct Around {
     /// Which pieces of what was freed have a word that points into a piece: by the start of that.
@@ -40,14 +48,9 @@ impl Around {
     pub(super) fn of(memory: &dyn Memory, seen: &Seen, cells: &[Range<u64>]) -> Self {
         let mut holders: FxHashMap<u64, Vec<Piece>> = FxHashMap::default();
         for range in seen.freed().filter(|range| !strays::contains(cells, range.start)) {
-            let start = range.start.next_multiple_of(8);
-            let mut bytes = vec![0; range.end.saturating_sub(start).min(SEARCHED) as usize];
-            if memory.read(start, &mut bytes).is_err() {
-                continue;
-            }
             let piece = Piece { is_arc: seen.is_arc(range.start), range };
-            for word in bytes.as_chunks::<8>().0 {
-                let held = seen.keepers(u64::from_le_bytes(*word)).map(|(held, _)| held);
+            for word in words(memory, &piece.range) {
+                let held = seen.keepers(word).map(|(held, _)| held);
                 if let Some(held) = held.filter(|held| *held != piece.range.start) {
                     let holders = holders.entry(held).or_default();
                     if holders.last() != Some(&piece) {

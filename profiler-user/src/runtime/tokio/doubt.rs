@@ -18,7 +18,8 @@ use std::{collections::BTreeMap, ops::Range};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
-    ends::{CHANNEL_SPAN, COUNTS},
+    around,
+    ends::{CHANNEL_SPAN, COUNTS, INSIDE},
     heap::Header,
     holds::Dropped,
     poll::{self, Polled},
@@ -36,10 +37,6 @@ use crate::{
 
 /// Who is looked at again, at most: nobody else is accused.
 const MOST: usize = 2000;
-/// Bytes in which handles are looked for, at most, of each.
-const SEARCHED: u64 = 1 << 20;
-/// Bytes from the start of an `ArcInner` to what is inside (library/alloc/src/sync.rs).
-const INSIDE: u64 = 16;
 /// Bits of a pointer to something aligned in which code may keep a mark.
 const TAG: u64 = 7;
 /// Bytes at the end of what was allocated to which an allocator points, which notes there how long the next piece is.
@@ -217,7 +214,7 @@ impl Again<'_> {
             .filter(|range| range.start != suspect.own.start)
             .partition(|range| leaves.iter().any(|leaf| range.contains(leaf)));
         while let Some(inner) = polled.pop() {
-            let (outer, others) = boxes.into_iter().partition(|range| self.has(range, &|word| word == inner.start));
+            let (outer, others) = boxes.into_iter().partition(|range| self.has(range, inner.start));
             boxes = others;
             polled.extend::<Vec<_>>(outer);
         }
@@ -228,12 +225,12 @@ impl Again<'_> {
     /// around them. To what lies in the future itself it lends references, and they leave traces.
     fn ways(&self, boxes: &[Range<u64>], hold: &Hold) -> Vec<u64> {
         let mut ways = Vec::new();
-        let has_it = |range: &&Range<u64>| self.has(range, &|word| word == hold.resource.address);
+        let has_it = |range: &&Range<u64>| self.has(range, hold.resource.address);
         let (mut around, mut others): (Vec<_>, Vec<_>) = boxes.iter().partition(has_it);
         while let Some(inner) = around.pop() {
             ways.push(inner.start);
             ways.extend(Some(inner.start + INSIDE).filter(|inside| inside + LAST < inner.end));
-            let (outer, rest) = others.into_iter().partition(|range| self.has(range, &|word| word == inner.start));
+            let (outer, rest) = others.into_iter().partition(|range| self.has(range, inner.start));
             others = rest;
             around.extend::<Vec<_>>(outer);
         }
@@ -263,20 +260,9 @@ impl Again<'_> {
         holds.map(|(number, _)| number).collect()
     }
 
-    /// Calls `visit` with every word of a range.
-    fn each_word(&self, range: &Range<u64>, visit: &mut dyn FnMut(u64)) {
-        let start = range.start.next_multiple_of(8);
-        let mut bytes = vec![0; range.end.saturating_sub(start).min(SEARCHED) as usize];
-        if self.world.memory.read(start, &mut bytes).is_ok() {
-            bytes.as_chunks::<8>().0.iter().for_each(|word| visit(u64::from_le_bytes(*word)));
-        }
-    }
-
-    /// Whether a wanted word stands in a range.
-    fn has(&self, range: &Range<u64>, wanted: &dyn Fn(u64) -> bool) -> bool {
-        let mut found = false;
-        self.each_word(range, &mut |word| found |= wanted(word));
-        found
+    /// Whether a word stands in a range.
+    fn has(&self, range: &Range<u64>, word: u64) -> bool {
+        around::words(self.world.memory, range).contains(&word)
     }
 }
 

@@ -41,7 +41,7 @@ impl Share {
     /// Source: `Chan` and `Tx::drop` in tokio/src/sync/mpsc/chan.rs, 1.28 to 1.54. The parts of a channel that are padded to
     /// a cache line, with the counts of the `ArcInner` before them, take as much as is looked at, and nothing else lies there.
     pub(super) fn is_counted_as_sender(&self) -> bool {
-        let inside = |word: u64| (2 * COUNTS..PADDED_SPAN).contains(&word.wrapping_sub(self.base));
+        let inside = |word: u64| (INSIDE..PADDED_SPAN).contains(&word.wrapping_sub(self.base));
         self.base.is_multiple_of(PADDED) && self.before.is_some_and(inside)
     }
 }
@@ -55,6 +55,8 @@ const PADDED_SPAN: u64 = 4 * PADDED;
 pub(super) const CHANNEL_SPAN: u64 = 1024;
 /// Bytes from one count of references of an `ArcInner` to the other: strong, then weak (library/alloc/src/sync.rs).
 pub(super) const COUNTS: u64 = 8;
+/// Bytes from the start of an `ArcInner` to what is inside: the two counts (library/alloc/src/sync.rs).
+pub(super) const INSIDE: u64 = 2 * COUNTS;
 /// More weak references than any channel has: above it the word is something else's.
 const WEAK_SANE: u64 = 1 << 32;
 

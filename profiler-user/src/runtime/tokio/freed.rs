@@ -7,7 +7,13 @@ use std::{
 
 use rustc_hash::FxHashMap;
 
-use super::{classify::Role, ends::COUNTS, holds::DropHooks, queue::SEMAPHORE_SPAN, upgradable::Upgradable};
+use super::{
+    classify::Role,
+    ends::{COUNTS, INSIDE},
+    holds::DropHooks,
+    queue::SEMAPHORE_SPAN,
+    upgradable::Upgradable,
+};
 use crate::{
     dryrun::{Action, Atomic, CallFrame, Hooks, Machine, Reg, Transfer, is_private},
     locks::Unwinding,
@@ -68,7 +74,7 @@ impl Seen {
         let (start, _) = self.keepers(address)?;
         let (end, _) = self.freed.get(&start)?;
         let is_counted = counts(start).iter().any(|count| self.lowered.contains_key(count));
-        (is_counted && end - start > 2 * COUNTS).then_some(start..*end)
+        (is_counted && end - start > INSIDE).then_some(start..*end)
     }
 
     /// Whether what begins at `start` is an `ArcInner`, by its two counts (library/alloc/src/sync.rs). Only handles on it, which are
