@@ -21,7 +21,7 @@ use super::{
     around,
     ends::{CHANNEL_SPAN, COUNTS, INSIDE},
     heap::Header,
-    holds::Dropped,
+    holds::{Dropped, Dropping},
     poll::{self, Polled},
     read::{Tokio, UNNAMED, any_thread_pointer},
     roots::{self, Root},
@@ -162,10 +162,8 @@ struct Again<'w> {
 impl Again<'_> {
     fn suspect(&self, index: usize, task: &Task) -> Option<Suspect> {
         let mut suspect = Suspect { index, ..Suspect::default() };
-        let (polled, dropped) = match task.party {
-            PartyId::BlockOn { tid } => self.root(tid, &mut suspect)?,
-            _ => self.task(task, &mut suspect)?,
-        };
+        let polled = self.poll(task, &mut suspect)?;
+        let dropped = self.drop(task, None)?;
         let end = |freed: &Range<u64>| if freed.is_empty() { freed.start.saturating_add(UNSAID) } else { freed.end };
         suspect.freed = dropped.freed.iter().map(|freed| (freed.start, end(freed))).collect();
         suspect.channels = dropped.shares.iter().map(|share| share.base..share.base + CHANNEL_SPAN).collect();
@@ -180,16 +178,35 @@ impl Again<'_> {
         Some(suspect)
     }
 
-    fn task(&self, task: &Task, suspect: &mut Suspect) -> Option<(Polled, Dropped)> {
-        let (tokio, memory) = (self.tokio, self.world.memory);
+    /// What its poll shows. Notes what is its own, and who may wake it.
+    fn poll(&self, task: &Task, suspect: &mut Suspect) -> Option<Polled> {
+        let (code, memory) = (&self.tokio.code, self.world.memory);
+        if let PartyId::BlockOn { tid } = task.party {
+            let root = self.root(tid)?;
+            let stack = root.stack();
+            // Below it there is nothing of anybody's: there its drop calls functions.
+            let lowest = memory.mappings().at(stack.start).map_or(stack.start, |mapping| mapping.range.start);
+            suspect.own = lowest..stack.end;
+            return Some(root.poll(code, memory));
+        }
         let (header, vtable) = self.header(task)?;
         suspect.own = header.address..header.address + vtable.trailer_offset;
-        let polled = poll::run(&tokio.code, memory, vtable, &header, self.fs_base, false, &mut |_| ());
+        let polled = poll::run(code, memory, vtable, &header, self.fs_base, false, &mut |_| ());
         if task.state == TaskState::Suspended && polled.watched {
             suspect.header = header.address;
             suspect.others = header.state.wakers().saturating_sub(polled.kept.len() as u64);
         }
-        Some((polled, tokio.dropping(self.world.memory, self.fs_base).task(vtable, &header, &[])))
+        Some(polled)
+    }
+
+    /// What its drop shows, with an eye on the loads of a word.
+    fn drop(&self, task: &Task, watched: Option<u64>) -> Option<Dropped> {
+        let dropping = Dropping { watched, ..self.tokio.dropping(self.world.memory, self.fs_base) };
+        if let PartyId::BlockOn { tid } = task.party {
+            return self.root(tid)?.drop(dropping, self.world.modules, &self.tokio.unwinder);
+        }
+        let (header, vtable) = self.header(task)?;
+        Some(dropping.task(vtable, &header, &[]))
     }
 
     fn header(&self, task: &Task) -> Option<(Header, &TaskVtable)> {
@@ -198,12 +215,8 @@ impl Again<'_> {
         Some((header, vtable))
     }
 
-    fn root(&self, tid: i32, suspect: &mut Suspect) -> Option<(Polled, Dropped)> {
-        let root = self.roots.iter().find(|root| root.facts.tid == tid)?;
-        suspect.own = root.stack();
-        let dropping = self.tokio.dropping(self.world.memory, self.fs_base);
-        let dropped = root.drop(dropping, self.world.modules, &self.tokio.unwinder)?;
-        Some((root.poll(&self.tokio.code, self.world.memory), dropped))
+    fn root(&self, tid: i32) -> Option<&Root<'_>> {
+        self.roots.iter().find(|root| root.facts.tid == tid)
     }
 
     /// What its drop frees, but for its cell, to which the whole runtime points, and for the futures that it polls, to `leaves`:
@@ -240,8 +253,6 @@ impl Again<'_> {
     /// The holds, by number, that its drop gives back by a handle that it takes from elsewhere. A message that nobody has
     /// received is whose the receiver is.
     fn taken_from_elsewhere(&self, suspect: &Suspect, task: &Task, dropped: &Dropped) -> Vec<usize> {
-        let Some((header, vtable)) = self.header(task) else { return Vec::new() };
-        let dropping = self.tokio.dropping(self.world.memory, self.fs_base);
         let is_elsewhere = |at: u64| self.world.memory.mappings().at(at).is_some() && !suspect.owns(at);
         let is_taken = |hold: &Hold| {
             let at = hold.resource.address;
@@ -254,7 +265,8 @@ impl Again<'_> {
             } else if !is_handle(hold) || dropped.queued.contains(&at) {
                 return false;
             }
-            handles.into_iter().any(|handle| dropping.loads(vtable, &header, handle).into_iter().any(is_elsewhere))
+            let mut drops = handles.into_iter().filter_map(|handle| self.drop(task, Some(handle)));
+            drops.any(|dropped| dropped.loads.into_iter().any(is_elsewhere))
         };
         let holds = task.root.holds.iter().enumerate().filter(|(_, hold)| is_taken(hold));
         holds.map(|(number, _)| number).collect()

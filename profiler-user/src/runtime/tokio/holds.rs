@@ -72,6 +72,9 @@ pub(super) struct Dropped {
     pub(super) rung: Vec<Range<u64>>,
     /// Entries of the functions it called, in order: their names tell types. At most [`NAMED`].
     pub(super) functions: Vec<u64>,
+    /// Where the watched word was loaded from, if one was ([`Dropping::watched`]): addresses of the target, or of the machine's
+    /// own memory.
+    pub(super) loads: Vec<u64>,
     /// Why it is not the whole truth.
     pub(super) incomplete: Option<String>,
 }
@@ -92,6 +95,8 @@ pub(super) struct Dropping<'c> {
     pub(super) deallocs: &'c FxHashSet<u64>,
     /// Locks that threads wait for.
     pub(super) contended: &'c Contended,
+    /// A word of which it is asked where the drop loads it from; then it is not noticed which tasks are woken.
+    pub(super) watched: Option<u64>,
 }
 
 impl Dropping<'_> {
@@ -112,22 +117,14 @@ impl Dropping<'_> {
         for count in counts {
             machine.write(*count, &1_u64.to_le_bytes());
         }
-        self.watch_wakes(&mut machine);
+        self.watch(&mut machine);
         let mut hooks = DropHooks { waiters: waiters.to_vec(), ..DropHooks::new(self, false) };
         let outcome = machine.call(vtable.dealloc, &[header.address], &mut hooks);
-        let mut dropped = hooks.finish(incomplete(&outcome));
+        let mut dropped = Dropped { loads: self.loads(&machine), ..hooks.finish(incomplete(&outcome)) };
         if vtable.by_shape && dropped.freed.iter().all(|freed| freed.start != header.address) {
             dropped.incomplete.get_or_insert_with(|| "what was taken for its destructor did not free it".into());
         }
         dropped
-    }
-
-    /// Where the same drop loads this word from: addresses of the target, or of the machine's own memory.
-    pub(super) fn loads(&self, vtable: &TaskVtable, header: &Header, word: u64) -> Vec<u64> {
-        let mut machine = self.machine();
-        machine.watch(word, 0..0);
-        machine.call(vtable.dealloc, &[header.address], &mut DropHooks::new(self, false));
-        machine.looks()
     }
 
     fn machine(&self) -> Machine<'_> {
@@ -137,11 +134,18 @@ impl Dropping<'_> {
         machine
     }
 
-    /// Has it noticed which tasks are woken.
-    fn watch_wakes(&self, machine: &mut Machine<'_>) {
-        if let Some(functions) = self.code.task_waker() {
+    /// Has it noticed where the watched word is loaded from, or else which tasks are woken.
+    fn watch(&self, machine: &mut Machine<'_>) {
+        if let Some(word) = self.watched {
+            machine.watch(word, 0..0);
+        } else if let Some(functions) = self.code.task_waker() {
             machine.watch(functions, self.code.constants_around(functions));
         }
+    }
+
+    /// Where the watched word was loaded from.
+    fn loads(&self, machine: &Machine<'_>) -> Vec<u64> {
+        self.watched.map_or_else(Vec::new, |_| machine.looks())
     }
 
     /// The hooks of one drop that goes on inside of the ends of channels, so that what was last is freed.
@@ -158,13 +162,14 @@ impl Dropping<'_> {
         frames: &[FrameRegisters],
     ) -> Option<Dropped> {
         let mut machine = locks::machine_at(&self.code.cache, self.memory, root_limits(), &[], self.fs_base);
-        self.watch_wakes(&mut machine);
+        self.watch(&mut machine);
         let mut hooks = DropHooks::new(self, false);
-        match land_all(&mut machine, unwinder, modules, frames, &mut hooks) {
-            Pads::None => None,
-            Pads::Run => Some(hooks.finish(None)),
-            Pads::Stuck(why) => Some(hooks.finish(Some(why))),
-        }
+        let incomplete = match land_all(&mut machine, unwinder, modules, frames, &mut hooks) {
+            Pads::None => return None,
+            Pads::Run => None,
+            Pads::Stuck(why) => Some(why),
+        };
+        Some(Dropped { loads: self.loads(&machine), ..hooks.finish(incomplete) })
     }
 
     /// The same for all the frames of a blocked thread, whose locks do not wait for each other: what one frame does not
