@@ -16,21 +16,18 @@ use crate::model::{Escape, Fork, ResourceKind, Wait, WaitMode};
 /// A flag for every node that is an escape.
 pub(super) fn mark(graph: &Graph<'_>) -> Vec<bool> {
     let waits = waits_for_someone(graph);
-    // Of the children of each node the two that wait for what counts most.
-    let mut most: Vec<[Option<(Awaited, NodeId)>; 2]> = vec![[None; 2]; graph.nodes.len()];
-    for (id, node) in graph.nodes.iter().enumerate() {
-        if let (Some(parent), Some(awaited)) = (node.parent, waits[id]) {
-            let [first, second] = &mut most[parent];
-            if first.is_none_or(|(known, _)| awaited > known) {
-                *second = first.replace((awaited, id));
-            } else if second.is_none_or(|(known, _)| awaited > known) {
-                *second = Some((awaited, id));
-            }
+    // How many children of each node wait for what.
+    let mut waiting = vec![[0_usize; Awaited::ALL.len()]; graph.nodes.len()];
+    for (node, awaited) in graph.nodes.iter().zip(&waits) {
+        if let (Some(parent), Some(awaited)) = (node.parent, awaited) {
+            waiting[parent][*awaited as usize] += 1;
         }
     }
     let is_escape = |id: NodeId| {
         let (node, parent) = (&graph.nodes[id], graph.nodes[id].parent?);
-        let (awaited, _) = most[parent].iter().flatten().find(|(_, child)| *child != id)?;
+        let is_beside =
+            |awaited: &Awaited| waiting[parent][*awaited as usize] > usize::from(waits[id] == Some(*awaited));
+        let awaited = Awaited::ALL.into_iter().rfind(is_beside)?;
         let is_timer = node.wait.is_some_and(|wait| wait.resource.kind == ResourceKind::Timer);
         let is_given_up = !is_timer
             || match awaited {
@@ -52,6 +49,11 @@ enum Awaited {
     Turn,
     /// Locks and permits.
     Permits,
+}
+
+impl Awaited {
+    /// What counts most comes last.
+    const ALL: [Self; 3] = [Self::End, Self::Turn, Self::Permits];
 }
 
 /// Whether the branches below this node are those of a timeout: its innermost function is called so, as are
