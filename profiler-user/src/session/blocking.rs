@@ -149,3 +149,37 @@ fn describe(ongoing: &Ongoing, thread: &Thread, syscall: Syscall, snapshot: &Sna
         since_ns: ongoing.since_ns.unwrap_or_else(|| now_ns.saturating_sub(seen_for)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        model::Target,
+        probe::{Placement, Registers},
+    };
+
+    /// How long the blocks were of which is told, after one that lasted for a second.
+    fn told(stopped: bool) -> Vec<u64> {
+        let thread = BlockedThread {
+            tid: 7,
+            since_ns: 5,
+            task_id: None,
+            placement: Placement::Polling,
+            polls: None,
+            registers: Registers { orig_rax: 35, ..Registers::default() },
+            fs_base: 0,
+            uninterruptible: false,
+            stopped,
+        };
+        let snapshot = Snapshot::empty(Target { pid: 1, exe: "/srv".into() });
+        let mut blocking = Blocking::default();
+        blocking.ended(&Block { thread, duration_ns: 1_000_000_000 }, &snapshot);
+        blocking.observe(&snapshot, &[], 2_000_000_000).iter().map(|poll| poll.blocked_ns).collect()
+    }
+
+    #[test]
+    fn who_is_stopped_blocks_in_nothing() {
+        assert_eq!(told(false), [1_000_000_000]);
+        assert!(told(true).is_empty());
+    }
+}
