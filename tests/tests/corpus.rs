@@ -39,11 +39,6 @@ const KNOWN_MISSES: &[(&str, &[Profile], &[&str])] = &[
         &["local_set_left_alone", "nobody_drives"],
     ),
     (
-        "which primitive a notification is part of is not always told",
-        &[Profile::Release],
-        &["barrier_one_short", "watch_of_ones_own"],
-    ),
-    (
         "a task whose own code was inlined, or made one with another's, has no name of its own",
         &[Profile::Release],
         &["shutdown_token", "std_channel_in_worker", "axum_timeout_layer", "axum_pool_two_each"],

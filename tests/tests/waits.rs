@@ -36,13 +36,6 @@ const EXHIBITS: &[(&str, &str)] = &[
     ("wait_in_local_set", "tokio::sync::Notify"),
 ];
 
-/// What these are made of: all that can be told where the functions around have been inlined and no line table says so.
-const MADE_OF: &[(&str, &str)] = &[
-    ("tokio::sync::Barrier", "tokio::sync::Notify"),
-    ("tokio::sync::watch", "tokio::sync::Notify"),
-    ("tokio::sync::OnceCell", "tokio::sync::Semaphore"),
-];
-
 /// Whose wait nobody but themselves understands, and which are read whole all the same.
 const NOT_UNDERSTOOD: &[&str] =
     &["wait_pending", "wait_hand_written", "wait_futures_unordered", "wait_shared", "wait_futures_mutex"];
@@ -107,9 +100,7 @@ fn assert_whole_museum(profile: Profile) {
         let found = tasks(fixture.task_id(exhibit));
         let task = found.iter().find(|task| is_named(task, exhibit)).expect("found above");
         let kinds = wait_kinds(task);
-        let made_of = MADE_OF.iter().find(|(whole, _)| whole == kind).map(|(_, part)| *part);
-        let part_will_do = profile == Profile::Release && kinds.iter().map(String::as_str).eq(made_of);
-        assert!(kinds == [*kind] || part_will_do, "{exhibit}: {task:#}");
+        assert_eq!(kinds, [*kind], "{exhibit}: {task:#}");
         if let Some(address) = fixture.ready["resources"][exhibit].as_str() {
             assert_eq!(task["wait"]["address"], address, "{exhibit}: {task:#}");
         }
@@ -136,6 +127,26 @@ fn every_primitive_is_in_the_list() {
 fn every_primitive_is_in_the_list_without_debuginfo() {
     require!(Need::Ptrace);
     assert_whole_museum(Profile::Release);
+}
+
+/// A notification or semaphore of the program's own is none of a primitive, whatever stands beside it or waits around it.
+#[test]
+fn parts_of_primitives_are_told_from_what_is_the_programs_own() {
+    require!(Need::Ptrace);
+    for profile in [Profile::Debuginfo, Profile::Release] {
+        let fixture = Fixture::start_with("parts", profile, &[]);
+        let document = tasks_of(&fixture, &["--all"]);
+        for (name, said) in fixture.ready["tasks"].as_object().expect("tasks by name") {
+            let task = one(&document["tasks"], "id", text(&said["id"]));
+            let (mut found, mut wanted) =
+                (wait_kinds(task), list(&said["waits_for"]).iter().map(text).collect::<Vec<_>>());
+            found.sort_unstable();
+            wanted.sort_unstable();
+            assert_eq!(found, wanted, "{name} ({}): {task:#}", profile.name());
+        }
+        let findings = Gordian::new(["check", &fixture.pid_argument(), "--json"]).run().expect(0).json();
+        assert_eq!(list(&findings["findings"]).len(), 0, "{findings:#}");
+    }
 }
 
 #[test]

@@ -100,6 +100,8 @@ pub(super) enum Role {
     ResumeUnwinding,
     /// Puts the thread to sleep until its root future is woken.
     Park,
+    /// One of the notifications for those who receive from a watch: its second argument is the first of them.
+    Notifications,
     /// Keeps a waker, which its caller need not be waiting by.
     Registers,
     /// Runs the tasks of a `LocalSet`.
@@ -142,6 +144,7 @@ const ROLES: &[(&str, Role)] = &[
     ("tokio::sync::watch::Receiver::drop", Role::Sink(Sink::Receiver(Channel::Watch))),
     ("tokio::sync::watch::Sender::drop", Role::Sink(Sink::Sender(Channel::Watch))),
     ("tokio::sync::watch::big_notify::BigNotify::notify_waiters", Role::Part(Sink::Sender(Channel::Watch))),
+    ("tokio::sync::watch::big_notify::BigNotify::notified", Role::Notifications),
     // tokio/src/sync/broadcast.rs
     ("tokio::sync::broadcast::Recv::poll", Role::Leaf(Leaf::ChannelReceive(Channel::Broadcast))),
     ("tokio::sync::broadcast::Recv::drop", Role::Sink(Sink::Deregister)),
@@ -296,12 +299,16 @@ fn unwrapped(name: &str) -> &str {
 
 /// The lock whose code stands in this source file.
 pub(super) fn lock_of_file(file: &str) -> Option<ResourceKind> {
-    let of = |name| file.contains("tokio") && file.ends_with(name);
-    if of("src/sync/mutex.rs") {
+    if is_of_tokio(file, "src/sync/mutex.rs") {
         Some(ResourceKind::TokioMutex)
     } else {
-        of("src/sync/rwlock.rs").then_some(ResourceKind::TokioRwLock)
+        is_of_tokio(file, "src/sync/rwlock.rs").then_some(ResourceKind::TokioRwLock)
     }
+}
+
+/// Whether this source file is that of tokio.
+pub(super) fn is_of_tokio(file: &str, name: &str) -> bool {
+    file.contains("tokio") && file.ends_with(name)
 }
 
 /// Where a kind stands in the order above: two readings of one address settle on the more telling one.

@@ -43,5 +43,6 @@ mod version;
 mod vtables;
 mod waits;
 mod waker;
+mod within;
 
 pub use read::Tokio;

@@ -21,6 +21,7 @@ use super::{
     task::ReadTask,
     threads::{self, Described},
     vtables::{self, TaskVtable},
+    within,
 };
 use crate::{
     debuginfo::{Module, RegisterUnwinder},
@@ -77,6 +78,8 @@ pub struct Tokio {
     pub(super) joins: RefCell<FxHashMap<u64, bool>>,
     /// The channels whose ends destructors give back.
     pub(super) closing: closing::Known,
+    /// What notifications and semaphores are part of.
+    pub(super) within: within::Known,
     pub(super) moment: Moment,
     pub(super) workers: imprint::Workers,
     pub(super) kept: Kept,
@@ -124,6 +127,7 @@ impl Tokio {
             locks: RefCell::default(),
             joins: RefCell::default(),
             closing: closing::Known::default(),
+            within: within::Known::default(),
             moment: Moment::default(),
             workers: imprint::Workers::default(),
             kept: Kept::default(),

@@ -147,6 +147,7 @@ impl Tokio {
             locks: self.locks.clone(),
             joins: self.joins.clone(),
             closing: self.closing.clone(),
+            within: self.within.clone(),
             moment: self.moment.clone(),
             workers: imprint::Workers::default(),
             kept: Kept::default(),

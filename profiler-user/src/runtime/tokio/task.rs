@@ -21,6 +21,7 @@ use super::{
     strands,
     vtables::TaskVtable,
     waits::{self, Missing, Watched},
+    within,
 };
 use crate::{
     debuginfo::name,
@@ -251,6 +252,7 @@ impl Tokio {
                 waits.missing.extend(waits::missing(hit));
                 waits.counters.extend(waits::counter(hit, wait.resource.address));
             }
+            within::name(&self.within, memory, probe, hit, &mut wait);
             wait
         });
         waits.descriptors = watched.descriptors;
