@@ -280,8 +280,9 @@ impl Hooks for ProbeHooks<'_> {
     }
 
     fn on_atomic(&mut self, m: &mut Machine<'_>, access: &Atomic) {
-        // The copy of its waker that the leaf has kept is a reference to the task.
-        if self.was_told && self.task != Some(access.address) {
+        // The copy of its waker that the leaf has kept is a reference, to the task or to what a thread parks with.
+        let given_back = access.size == 8 && access.old.is_some_and(|old| old.checked_sub(1) == access.new);
+        if self.was_told && !given_back && self.task != Some(access.address) {
             self.note_return(m);
         }
     }

@@ -151,9 +151,12 @@ pub(super) fn party(header: &Header, vtable: &TaskVtable, memory: &dyn Memory) -
 /// The shared object that a leaf points at: the word of the future that lies just below the first atomic access outside
 /// of the future itself. This is how the layout is read from the code: no offset of `Acquire` or `Notified` is assumed.
 fn touched(hit: &Hit) -> Option<u64> {
+    /// Such objects begin with a word, or hold one: what is left of a pointer where a flag was written over it is none.
+    const ALIGNMENT: u64 = 8;
     let access = outside(hit)?;
     let words = hit.words.iter().take(LEAF_SPAN as usize / 8).copied();
-    words.filter(|word| access.wrapping_sub(*word) < SEMAPHORE_SPAN).max()
+    let may_be = |word: &u64| word.is_multiple_of(ALIGNMENT) && access.wrapping_sub(*word) < SEMAPHORE_SPAN;
+    words.filter(may_be).max()
 }
 
 /// Milliseconds from `now_ns` until the one point in time that `words` hold; `None` where they hold none or several.
@@ -244,6 +247,24 @@ pub(super) fn available(read: &dyn Fn(u64) -> Option<u64>, counter: u64) -> Opti
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dryrun::Atomic;
+
+    #[test]
+    fn what_is_left_of_a_pointer_under_a_flag_is_no_resource() {
+        let lock = Atomic { address: 0x7f00_0000_0d08, size: 4, old: Some(0), new: Some(1), ip: 0 };
+        let hit = |words: &[u64]| Hit {
+            path: Vec::new(),
+            leaf: Some(Leaf::Notified),
+            function: 0,
+            looked: false,
+            copy: None,
+            this: 0x1000,
+            words: words.to_vec(),
+            atomics: vec![lock],
+        };
+        assert_eq!(touched(&hit(&[0x7f00_0000_0d00, 1, 0x7f00_0000_0d01])), Some(0x7f00_0000_0d00));
+        assert_eq!(touched(&hit(&[0x7f00_0000_0d01, 1])), None);
+    }
 
     const NOW: u64 = 5_000_000_000_000;
 
