@@ -280,9 +280,10 @@ impl Hooks for ProbeHooks<'_> {
     }
 
     fn on_atomic(&mut self, m: &mut Machine<'_>, access: &Atomic) {
-        // The copy of its waker that the leaf has kept is a reference, to the task or to what a thread parks with.
-        let given_back = access.size == 8 && access.old.is_some_and(|old| old.checked_sub(1) == access.new);
-        if self.was_told && !given_back && self.task != Some(access.address) {
+        // The leaf leaves its queue, under a lock, which takes fewer bytes than a count. The copy of its waker that it has kept
+        // is a reference, to the task or to what a thread parks with.
+        let given_back = access.old.is_some_and(|old| old.checked_sub(1) == access.new);
+        if self.was_told && access.size == 8 && !given_back && self.task != Some(access.address) {
             self.note_return(m);
         }
     }
