@@ -7,6 +7,10 @@ use crate::{
     model::{BlockedPoll, Certainty, Finding, FindingKind, FindingThread, Snapshot},
 };
 
+/// System calls by which an allocator gets and gives back memory (x86-64 numbers): `mmap`, `mprotect`, `munmap`, `brk`, `mremap`,
+/// `madvise`. Any code allocates; that these take long says something of the machine.
+const OF_MEMORY: [i64; 6] = [9, 10, 11, 12, 25, 28];
+
 /// One finding for each place in the program that blocks at least as long as the threshold says; those of threads that
 /// stand in one of `permanent` are its effects and not said twice.
 pub(in crate::analysis) fn find(
@@ -20,7 +24,8 @@ pub(in crate::analysis) fn find(
         poll.ongoing && permanent.iter().any(|finding| finding.threads.iter().any(|thread| thread.tid == poll.tid))
     };
     let mut places: FxHashMap<String, Vec<&BlockedPoll>> = FxHashMap::default();
-    for poll in blocked.iter().filter(|poll| poll.blocked_ns >= limit && !explained(poll)) {
+    let is_meant = |poll: &&BlockedPoll| poll.blocked_ns >= limit && !OF_MEMORY.contains(&poll.syscall.number);
+    for poll in blocked.iter().filter(is_meant).filter(|poll| !explained(poll)) {
         places.entry(place(poll)).or_default().push(poll);
     }
     if places.is_empty() {

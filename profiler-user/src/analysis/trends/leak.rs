@@ -16,7 +16,10 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::{
     analysis::{identity, names},
-    model::{Certainty, Finding, FindingKind, Frame, PartyId, ResourceKind, Snapshot, Task, TaskState, WaitMode},
+    model::{
+        Certainty, Finding, FindingKind, Frame, PartyId, ResourceKind, Snapshot, Strand, Task, TaskState, Wait,
+        WaitMode,
+    },
 };
 
 /// Windows over which a cohort must have grown while others of its type ended in each.
@@ -150,11 +153,12 @@ fn is_old(task: &Task, window: Duration) -> bool {
         && task.since.is_some_and(|since| since.at_least_s >= window.as_secs_f64())
 }
 
-/// Whether all that a task waits for is a point in time, and that of no interval: so does what removes an entry when it expires.
+/// Whether a task is known to go on at a point in time, and that of no interval: so does what removes an entry when it expires, and
+/// whoever waits under a timeout.
 fn is_dated(task: &Task) -> bool {
-    let is_date = |mode: WaitMode| matches!(mode, WaitMode::Deadline { in_ms: Some(_) });
-    task.root.waits().all(|wait| is_date(wait.mode))
-        && !task.root.walk().flat_map(|strand| strand.frames.iter()).any(|frame| frame.function.contains("nterval"))
+    let is_date = |wait: &Wait| matches!(wait.mode, WaitMode::Deadline { in_ms: Some(_) });
+    let of_interval = |strand: &Strand| strand.frames.iter().any(|frame| frame.function.contains("nterval"));
+    task.root.waits().any(is_date) && !task.root.walk().any(of_interval)
 }
 
 fn explain(now: &Snapshot, place: &Place, cohort: &FxHashSet<PartyId>, growth: &Growth) -> Finding {
