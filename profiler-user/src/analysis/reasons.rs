@@ -32,6 +32,8 @@ pub(super) enum Point {
     Release(ResourceId),
     /// Somebody who can reach it acts on it.
     Reached(ResourceId),
+    /// Somebody adds permits to those that there are.
+    Adds(ResourceId),
     /// A worker of the runtime polls.
     Worker(usize),
     /// Anyone drives timers and sockets.
@@ -150,6 +152,7 @@ impl View<'_, '_, '_> {
                 let nodes = reachers.flat_map(|&owner| self.graph.nodes_of(owner));
                 nodes.filter(|&node| self.liveness.is_stuck(node)).map(Point::Goes).collect()
             }
+            Point::Adds(resource) => self.adders(resource).map(Point::Goes).collect(),
             Point::Worker(runtime) => {
                 self.graph.runtimes[runtime].drivers.iter().map(|&thread| Point::Goes(thread)).collect()
             }
@@ -184,7 +187,10 @@ impl View<'_, '_, '_> {
             Need::Nothing => Vec::new(),
             Need::Permits(resource, amount) => match self.blocker(id, resource, amount) {
                 Some(blocker) => vec![blocker],
-                None if self.wanted_in_all(id) > self.all_permits(resource) => Vec::new(),
+                // Not even all that there are would do: only who adds some could end it.
+                None if self.wanted_in_all(id) > self.all_permits(resource) => {
+                    self.adders(resource).next().map(|_| Point::Adds(resource)).into_iter().collect()
+                }
                 None => vec![Point::Permits(resource)],
             },
             Need::Release(resource) => vec![Point::Release(resource)],
@@ -208,6 +214,15 @@ impl View<'_, '_, '_> {
                 }
             }
         }
+    }
+
+    /// Those who can reach a semaphore, and wait for something else.
+    fn adders(&self, resource: ResourceId) -> impl Iterator<Item = NodeId> {
+        let reachers = self.graph.resources.all[resource].reachers.iter().flatten();
+        let wants_some =
+            move |node: &NodeId| matches!(self.graph.nodes[*node].need, Need::Permits(of, _) if of == resource);
+        let nodes = reachers.flat_map(|&owner| self.graph.nodes_of(owner));
+        nodes.filter(move |node| self.liveness.is_stuck(*node) && !wants_some(node))
     }
 
     /// Nothing that could give away what the node holds moves: neither itself nor what borrows from it.

@@ -96,6 +96,7 @@ fn alone(graph: &Graph<'_>, link: Link) -> String {
         Relation::Sender => ", whose sender it owns itself",
         Relation::Receiver => ", whose receiver it owns itself",
         Relation::Reaches => ", which only it itself can reach",
+        Relation::Adds => ", to which only it itself could add one",
         Relation::Begins => ", which only its own thread could begin",
         Relation::Ends | Relation::Runs => ", which is itself",
     };
@@ -115,6 +116,7 @@ fn chain(graph: &Graph<'_>, links: &[Link]) -> String {
             Relation::Sender => format!("{}, whose sender is owned by {whom}", waits(graph, link.from)),
             Relation::Receiver => format!("{}, whose receiver is owned by {whom}", waits(graph, link.from)),
             Relation::Reaches => format!("{}, which only {whom} could reach", waits(graph, link.from)),
+            Relation::Adds => format!("{}, to which only {whom} could add any", waits(graph, link.from)),
             Relation::Begins => {
                 format!("{}, which stands in the pool's queue until {whom} is done", waits(graph, link.from))
             }
@@ -138,6 +140,7 @@ enum Relation {
     Sender,
     Receiver,
     Reaches,
+    Adds,
     Begins,
     Ends,
     Runs,
@@ -154,6 +157,7 @@ fn relation(graph: &Graph<'_>, link: Link) -> Relation {
     };
     match graph.nodes[link.from].need {
         Need::Permits(resource, _) if link.to.is_some_and(|to| has(resource, to)) => Relation::Holds,
+        Need::Permits(resource, _) if link.to.is_some_and(|to| adds(graph, to, resource)) => Relation::Adds,
         Need::Permits(..) => Relation::Before,
         Need::Release(_) => Relation::Holds,
         Need::Reached(resource) if link.to.is_some_and(|to| has(resource, to)) => Relation::Holds,
@@ -166,6 +170,13 @@ fn relation(graph: &Graph<'_>, link: Link) -> Relation {
         Need::End(_) => Relation::Ends,
         Need::Driver | Need::Nothing | Need::Children => Relation::Runs,
     }
+}
+
+/// Whether a node is of one who can reach a semaphore, and does not wait for it.
+fn adds(graph: &Graph<'_>, node: NodeId, resource: ResourceId) -> bool {
+    let reachers = graph.resources.all[resource].reachers.as_deref().unwrap_or_default();
+    let waits = matches!(graph.nodes[node].need, Need::Permits(of, _) if of == resource);
+    !waits && reachers.contains(&graph.nodes[node].owner)
 }
 
 /// "locks tokio::sync::Mutex 0x55…".
