@@ -29,11 +29,6 @@ const KNOWN_MISSES: &[(&str, &[Profile], &[&str])] = &[
     ),
     ("one who goes on, the pool's own reaper, could notify too", &PROFILES, &["bb8_two_each"]),
     (
-        "what a leaked box or a circle of references keeps is never freed",
-        &PROFILES,
-        &["sender_forgotten", "tower_concurrency_limit"],
-    ),
-    (
         "that nobody polls a LocalSet or an idle runtime is not seen",
         &PROFILES,
         &["local_set_left_alone", "nobody_drives"],

@@ -77,8 +77,8 @@ pub(super) fn find(graph: &Graph<'_>, escapes: &[bool]) -> Vec<Cause> {
             let found = layer(graph, Assumptions { lenient, never, broken: &broken });
             let before = causes.len();
             causes.extend(found.into_iter().filter(|cause| {
-                // Without proof, and where an escape ends a wait, only a cycle is evidence.
-                cause.shape == Shape::Cycle || !(lenient || by_escape)
+                // Without proof, and where an escape ends a wait, only a cycle is evidence; and that memory was searched.
+                cause.shape == Shape::Cycle || !(lenient || by_escape) || (!by_escape && was_searched(graph, cause))
             }));
             if causes.len() == before {
                 break;
@@ -90,6 +90,15 @@ pub(super) fn find(graph: &Graph<'_>, escapes: &[bool]) -> Vec<Cause> {
     }
     count_once(graph, &mut causes);
     causes
+}
+
+/// Whether nothing keeps a cause from being proved but that memory was searched for those who could reach what is waited for.
+fn was_searched(graph: &Graph<'_>, cause: &Cause) -> bool {
+    cause.nodes.iter().all(|&node| match graph.nodes[node].need {
+        _ if graph.nodes[node].incomplete => false,
+        Need::Reached(resource) | Need::Permits(resource, _) => graph.resources.all[resource].is_searched(),
+        _ => false,
+    })
 }
 
 /// The causes that rest on nothing but themselves.

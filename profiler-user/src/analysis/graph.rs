@@ -163,6 +163,7 @@ impl<'a> Graph<'a> {
                     || is_likely(resource.release())
                     || is_likely(resource.sending_ends())
                     || is_likely(resource.receiving_ends())
+                    || is_likely(resource.reach())
             })
     }
 

@@ -203,7 +203,8 @@ impl<'g, 'a> Liveness<'g, 'a> {
             Need::Message(resource) => self.open_ends[resource].0,
             Need::Room(resource) => self.open_ends[resource].1,
             // Who can reach it is known, or there would be no such need.
-            Need::Reached(_) | Need::Permits(..) | Need::End(_) | Need::Driver | Need::Children => false,
+            Need::Reached(resource) => !resources[resource].reach().binds(self.assumptions.lenient),
+            Need::Permits(..) | Need::End(_) | Need::Driver | Need::Children => false,
         }
     }
 

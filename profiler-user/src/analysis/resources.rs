@@ -3,7 +3,7 @@
 use rustc_hash::FxHashMap;
 
 use super::graph::{NodeId, Owner};
-use crate::model::{Hold, HoldHow, Resource, ResourceKey, ResourceKind, Snapshot};
+use crate::model::{Grounds, Hold, HoldHow, Resource, ResourceKey, ResourceKind, Snapshot};
 
 /// Index of a resource in the graph.
 pub(super) type ResourceId = usize;
@@ -157,7 +157,23 @@ impl ResourceNode<'_> {
                 self.name()
             ));
         }
+        self.reach()
+    }
+
+    /// Whether all who can reach it are known, where any are.
+    pub(super) fn reach(&self) -> Accounting {
+        if self.is_searched() {
+            return Accounting::Likely(format!(
+                "that nobody else can reach {} was told by searching memory for pointers to it",
+                self.name()
+            ));
+        }
         Accounting::Closed
+    }
+
+    /// Whether who can reach it was found by searching memory.
+    pub(super) fn is_searched(&self) -> bool {
+        self.record.is_some_and(|record| record.grounds != Grounds::Counted)
     }
 
     /// Whether it is a lock that records no owner, and whose owner was found by what the code does.

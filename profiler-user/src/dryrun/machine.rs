@@ -212,6 +212,16 @@ impl<'m> Machine<'m> {
         places
     }
 
+    /// Notices when the code loads a word that points into one of `ranges`, from now on.
+    pub fn track(&mut self, ranges: Vec<Range<u64>>) {
+        self.cpu.memory.track(ranges);
+    }
+
+    /// From where it has loaded such words, in order, and which.
+    pub fn tracks(&self) -> Vec<(u64, u64)> {
+        self.cpu.memory.tracks().borrow().clone()
+    }
+
     /// Addresses of the words of the target, each of 8 bytes and aligned, that the run has made others than they are.
     pub fn changed(&self) -> Vec<u64> {
         self.cpu.memory.changed()
@@ -220,10 +230,11 @@ impl<'m> Machine<'m> {
     /// Reads what the machine sees. Unknown bytes are an error.
     pub fn read(&self, address: u64, buf: &mut [u8]) -> Result<(), Unknown> {
         // What a hook reads is no load of the code's.
-        let looks = self.cpu.memory.looks();
-        let before = looks.borrow().len();
+        let (looks, tracks) = (self.cpu.memory.looks(), self.cpu.memory.tracks());
+        let before = (looks.borrow().len(), tracks.borrow().len());
         let read = self.read_bytes(address, buf);
-        looks.borrow_mut().truncate(before);
+        looks.borrow_mut().truncate(before.0);
+        tracks.borrow_mut().truncate(before.1);
         read
     }
 

@@ -53,6 +53,10 @@ pub(super) struct Overlay<'m> {
     looks: RefCell<Vec<u64>>,
     /// As many of these have been told of.
     told: Cell<usize>,
+    /// Loads of words that point in here are noticed; in order, without overlaps.
+    tracked: Vec<Range<u64>>,
+    /// Those loads, in their order: from where, and which word.
+    tracks: RefCell<Vec<(u64, u64)>>,
     /// What is read now is only counted with.
     counting: Cell<bool>,
 }
@@ -102,6 +106,8 @@ impl<'m> Overlay<'m> {
             watched: (0, 0..0),
             looks: RefCell::default(),
             told: Cell::new(0),
+            tracked: Vec::new(),
+            tracks: RefCell::default(),
             counting: Cell::new(false),
         }
     }
@@ -116,6 +122,24 @@ impl<'m> Overlay<'m> {
         self.watched = (value, except);
         self.looks.borrow_mut().clear();
         self.told.set(0);
+    }
+
+    /// Notices loads of words that point into `ranges` from now on.
+    pub(super) fn track(&mut self, mut ranges: Vec<Range<u64>>) {
+        ranges.sort_unstable_by_key(|range| range.start);
+        let mut tracked: Vec<Range<u64>> = Vec::new();
+        for range in ranges {
+            match tracked.last_mut().filter(|last| range.start <= last.end) {
+                Some(last) => last.end = last.end.max(range.end),
+                None => tracked.push(range),
+            }
+        }
+        self.tracked = tracked;
+    }
+
+    /// Those loads, in their order: from where, and which word.
+    pub(super) fn tracks(&self) -> &RefCell<Vec<(u64, u64)>> {
+        &self.tracks
     }
 
     /// The addresses that it was loaded from, as often as it was.
@@ -204,6 +228,15 @@ impl<'m> Overlay<'m> {
             && !except.contains(&address)
         {
             self.looks.borrow_mut().push(address.wrapping_add(word as u64 * 8));
+        }
+        if !self.tracked.is_empty() {
+            for (index, word) in buf.as_chunks::<8>().0.iter().enumerate() {
+                let word = u64::from_le_bytes(*word);
+                let next = self.tracked.partition_point(|range| range.start <= word);
+                if self.tracked[..next].last().is_some_and(|range| word < range.end) {
+                    self.tracks.borrow_mut().push((address.wrapping_add(index as u64 * 8), word));
+                }
+            }
         }
         Ok(poison)
     }

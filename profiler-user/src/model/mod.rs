@@ -13,7 +13,7 @@ mod thread;
 pub use event::{BlockedPoll, LostCounts, Wake};
 pub use finding::{Certainty, Edge, EdgeEnd, Escape, Finding, FindingKind, FindingThread};
 pub use party::PartyId;
-pub use resource::{Buffer, QueueEntry, Resource, ResourceKey, ResourceKind};
+pub use resource::{Buffer, Grounds, QueueEntry, Resource, ResourceKey, ResourceKind};
 pub use snapshot::{Coverage, Runtime, RuntimeKind, Snapshot, Target};
 pub use task::{
     Fork, Frame, Hold, HoldHow, Labels, Origin, Since, SinceSource, Strand, Task, TaskState, Wait, WaitMode, is_library,

@@ -211,6 +211,20 @@ pub struct Resource {
     pub abandoned: bool,
     /// Every task that can reach it, where that is known: whoever is not among them can never act on it.
     pub reachable_by: Option<Vec<PartyId>>,
+    /// How that is known.
+    pub grounds: Grounds,
+}
+
+/// How it is known who can reach a resource.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Grounds {
+    /// Their handles are all that it counts, or the runtime has a record of them.
+    #[default]
+    Counted,
+    /// Nothing else in memory points there.
+    Searched,
+    /// Nothing else is known to; nothing that is said may rest on it.
+    Supposed,
 }
 
 impl Resource {
@@ -227,6 +241,7 @@ impl Resource {
             buffer: None,
             abandoned: false,
             reachable_by: None,
+            grounds: Grounds::default(),
         }
     }
 }

@@ -29,8 +29,9 @@ pub trait Runtime {
     /// is said in its `missing`, its coverage and its tasks.
     fn read(&mut self, world: &World<'_>, snapshot: &mut Snapshot);
 
-    /// Looks again at those parties who would be accused of never moving, and notes in `snapshot` what may move them after all
-    /// and shows only where all memory is searched for it. Whether there was anything.
+    /// Looks again at those parties who would be accused of never moving, if any, and notes in `snapshot` what may move them after
+    /// all and shows only where all memory is searched for it; takes back what was supposed and did not turn out to be so.
+    /// Whether there was anything that changes what is to be said of them.
     fn doubt(&mut self, _world: &World<'_>, _snapshot: &mut Snapshot, _accused: &[PartyId]) -> bool {
         false
     }

@@ -283,10 +283,8 @@ impl Inspector {
         }
         let accused = judge(&mut snapshot);
         let mut doubted = false;
-        if !accused.is_empty() {
-            for runtime in &mut self.runtimes {
-                doubted |= runtime.doubt(&world, &mut snapshot, &accused);
-            }
+        for runtime in &mut self.runtimes {
+            doubted |= runtime.doubt(&world, &mut snapshot, &accused);
         }
         self.subject.check()?;
         if let Subject::Stored(stored) = &self.subject {

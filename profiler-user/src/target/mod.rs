@@ -9,8 +9,10 @@ mod epoll;
 mod error;
 mod files;
 mod freeze;
+pub mod handed;
 mod image;
 mod joined;
+mod malloc;
 mod mappings;
 mod memory;
 mod privileges;
@@ -28,6 +30,7 @@ pub use epoll::{Interest, interests};
 pub use error::TargetError;
 pub use files::{ModuleFile, Root, read_file};
 pub use freeze::Frozen;
+pub use malloc::{Chunk, Chunks};
 pub use mappings::{Mapping, Mappings};
 pub use memory::{HIGHEST_COUNT, LOWEST, Memory, MemoryError};
 pub use privileges::{Capability, lacking, remedy};
@@ -37,5 +40,7 @@ pub(crate) use residency::PAGE;
 pub use space::AddressSpace;
 pub use stored::Stored;
 pub use subject::{Place, Recorder, Subject};
-pub use threads::{RunState, SyscallState, ThreadFacts, any_thread_pointer, thread_pointer, thread_pointers};
+pub use threads::{
+    RunState, SyscallState, ThreadFacts, any_thread_pointer, stacks, standstill, thread_pointer, thread_pointers,
+};
 pub use trail::{Looked, Trail};

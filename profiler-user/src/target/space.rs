@@ -113,6 +113,17 @@ impl AddressSpace {
         }
     }
 
+    /// The same process as it is now, with what it has mapped since; `None` where that cannot be asked.
+    #[must_use]
+    pub fn afresh(&self) -> Option<Self> {
+        let mut now = self.another();
+        if let Some(pid) = self.pid() {
+            let maps = procfs::process::Process::new(pid).and_then(|process| process.maps()).ok()?;
+            now.mappings = Mappings::new(maps.into_iter().map(Into::into).collect());
+        }
+        Some(now)
+    }
+
     /// The process whose memory it is, where it still runs.
     pub fn pid(&self) -> Option<i32> {
         match &self.source {
@@ -322,28 +333,43 @@ impl AddressSpace {
         Ok(())
     }
 
-    /// Calls `visit` with the address and bytes of every resident stretch of `range`, in bounded pieces, unkept.
-    pub fn scan(&self, range: Range<u64>, mut visit: impl FnMut(u64, &[u8])) {
+    /// Calls `visit` with the address and bytes of every resident stretch of `range`, in bounded pieces, unkept. Whether that
+    /// is all there is: nothing is swapped, nothing vanished meanwhile, nothing was left out by who kept it.
+    pub fn scan(&self, range: Range<u64>, mut visit: impl FnMut(u64, &[u8])) -> bool {
         let mut buf = Vec::new();
         let runs = match &self.source {
-            Source::Live { .. } => self.resident_runs(range),
+            Source::Live { .. } => self.resident_runs(range.clone()),
             Source::Kept(image) => {
-                image.runs(range).for_each(|run| visit(run.start, image.at(run.start, run.end - run.start)));
-                return;
+                let mut kept = 0;
+                for run in image.runs(range.clone()) {
+                    kept += run.end - run.start;
+                    visit(run.start, image.at(run.start, run.end - run.start));
+                }
+                return kept == range.end - range.start;
             }
         };
+        let mut whole = !self.is_swapped(range);
         for run in runs {
             let mut at = run.start;
             while at < run.end {
                 let length = BULK.min(run.end - at);
                 buf.resize(length as usize, 0);
                 // A stretch that vanished meanwhile holds nothing to find.
-                if self.read_remote(at, &mut buf).is_ok() {
-                    visit(at, &buf);
+                match self.read_remote(at, &mut buf) {
+                    Ok(()) => visit(at, &buf),
+                    Err(_) => whole = false,
                 }
                 at += length;
             }
         }
+        whole
+    }
+
+    /// Whether a page of `range` is in swap, or may be.
+    fn is_swapped(&self, range: Range<u64>) -> bool {
+        let Source::Live { residency, .. } = &self.source else { return false };
+        let mut pages = range.step_by(PAGE as usize);
+        pages.any(|page| !matches!(residency.at(page), Some(Residency::Present | Residency::Absent)))
     }
 
     /// What the page at `base` has that its file has not: `None` where it is the file's own, or could not be read.

@@ -105,6 +105,19 @@ pub(super) fn list(process: &procfs::process::Process) -> procfs::ProcResult<Vec
     Ok(threads.collect())
 }
 
+/// How often each thread of a process has gone to sleep, by its id; `None` where one of them does not sleep, or the kernel does
+/// not say. Where it is the same later, no code of the process has run in between.
+pub fn standstill(pid: i32) -> Option<Vec<(i32, u64)>> {
+    let tasks = procfs::process::Process::new(pid).ok()?.tasks().ok()?;
+    let asleep = |task: procfs::process::Task| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/task/{}/status", task.tid)).ok()?;
+        let sleeps = field(&status, "State:").is_some_and(|state| state.trim_start().starts_with(['S', 'D']));
+        let times = field(&status, "voluntary_ctxt_switches:")?.trim().parse().ok()?;
+        sleeps.then_some((task.tid, times))
+    };
+    tasks.map(|task| asleep(task.ok()?)).collect()
+}
+
 /// What stands behind `name` on the line that begins with it.
 fn field<'s>(status: &'s str, name: &str) -> Option<&'s str> {
     status.lines().find_map(|line| line.strip_prefix(name))
@@ -139,11 +152,17 @@ pub fn thread_pointers(memory: &dyn Memory, mappings: &Mappings) -> Vec<u64> {
 
 /// Thread stacks end with the block that their thread pointer points at.
 fn at_ends(memory: &dyn Memory, mappings: &Mappings) -> impl Iterator<Item = u64> {
+    stacks(memory, mappings).map(|(_, pointer)| pointer)
+}
+
+/// The mappings that are stacks of threads that libc made, also of such that have ended, each with its thread's pointer.
+pub fn stacks<'m>(memory: &dyn Memory, mappings: &'m Mappings) -> impl Iterator<Item = (&'m Mapping, u64)> {
     /// Bytes at the end of a mapping in which the block of its thread lies, at most.
     const TOP: u64 = 64 << 10;
     let stacks = mappings.iter().filter(|mapping| mapping.is_anonymous() && mapping.write);
     stacks.filter_map(move |mapping| {
-        self_pointer(memory, mapping, mapping.range.end.saturating_sub(TOP).max(mapping.range.start))
+        let top = mapping.range.end.saturating_sub(TOP).max(mapping.range.start);
+        Some((mapping, self_pointer(memory, mapping, top)?))
     })
 }
 

@@ -175,6 +175,7 @@ fn unknowns(graph: &Graph<'_>, cause: &Cause) -> Vec<String> {
             Need::Message(resource) => graph.resources.all[resource].sending_ends(),
             Need::Room(resource) => graph.resources.all[resource].receiving_ends(),
             Need::Release(resource) => graph.resources.all[resource].release(),
+            Need::Reached(resource) => graph.resources.all[resource].reach(),
             _ => Accounting::Closed,
         };
         match accounting {

@@ -4,8 +4,8 @@ use super::build::*;
 use crate::{
     analysis::{Thresholds, analyse},
     model::{
-        Certainty, FindingKind, Fork, HoldHow, Resource, ResourceKind, Since, SinceSource, Snapshot, Strand, TaskState,
-        WaitMode,
+        Certainty, FindingKind, Fork, Grounds, HoldHow, Resource, ResourceKind, Since, SinceSource, Snapshot, Strand,
+        TaskState, WaitMode,
     },
 };
 
@@ -218,6 +218,53 @@ fn a_token_that_somebody_may_cancel_is_an_escape() {
     let found = only(&snapshot);
     assert_eq!((found.kind, found.certainty), (FindingKind::Deadlock, Certainty::Proved));
     assert_eq!(found.breakable_by.len(), 2, "{:?}", found.breakable_by);
+}
+
+#[test]
+fn who_would_have_to_add_permits_is_part_of_the_deadlock() {
+    let tokens = key(ResourceKind::TokioSemaphore, 0x10);
+    let config = mutex(0x20);
+    let wants = |id, holds| task(id, strand(acquire(tokens.clone(), 1), holds));
+    let refill = task(3, strand(acquire(config.clone(), 1), vec![]));
+    let mut empty = queued(tokens.clone(), 0, &[(1, 1), (2, 1)]);
+    empty.reachable_by = Some(vec![party(1), party(2), party(3)]);
+    let tasks = vec![wants(1, vec![]), wants(2, vec![guard(config.clone())]), refill];
+    let found = only(&process(tasks, vec![empty, queued(config, 1, &[(3, 1)])]));
+    assert_eq!((found.kind, found.certainty), (FindingKind::Deadlock, Certainty::Proved));
+    assert_eq!((found.tasks, found.effects), (vec![party(2), party(3)], 1));
+    assert!(found.summary.contains("to which only task 3"), "{}", found.summary);
+}
+
+#[test]
+fn that_memory_was_searched_is_evidence_and_no_proof() {
+    let reply = key(ResourceKind::TokioOneshot, 0x40);
+    let pool = key(ResourceKind::TokioSemaphore, 0x10);
+    let waiting = |incomplete: bool| {
+        let mut waiting = task(3, strand(wait(reply.clone(), WaitMode::Receive), vec![]));
+        waiting.awaits_known = true;
+        waiting.incomplete = incomplete.then(|| "not read whole".into());
+        waiting
+    };
+    let reached = |grounds, by: u64| Resource {
+        reachable_by: Some(vec![party(by)]),
+        grounds,
+        senders: Some(1),
+        ..Resource::new(reply.clone())
+    };
+    let one = |incomplete, grounds| process(vec![waiting(incomplete)], vec![reached(grounds, 3)]);
+    let counted = only(&one(false, Grounds::Counted));
+    assert_eq!((counted.kind, counted.certainty), (FindingKind::Orphaned, Certainty::Proved));
+    let searched = only(&one(false, Grounds::Searched));
+    assert_eq!((searched.kind, searched.certainty), (FindingKind::Orphaned, Certainty::Likely));
+    assert!(searched.unknowns[0].contains("searching memory"), "{:?}", searched.unknowns);
+    assert_eq!(findings(&one(true, Grounds::Searched)), [], "two things that are not known");
+
+    let greedy = |id| task(id, strand(acquire(pool.clone(), 1), vec![guard(pool.clone())]));
+    let mut permits = queued(pool.clone(), 2, &[(1, 1), (2, 1)]);
+    (permits.reachable_by, permits.grounds) = (Some(vec![party(1), party(2)]), Grounds::Searched);
+    let found = only(&process(vec![greedy(1), greedy(2)], vec![permits]));
+    assert_eq!((found.kind, found.certainty), (FindingKind::Deadlock, Certainty::Likely));
+    assert!(found.unknowns[0].contains("searching memory"), "{:?}", found.unknowns);
 }
 
 #[test]

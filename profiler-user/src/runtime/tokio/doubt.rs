@@ -9,19 +9,21 @@
 //!   [`super::reach`], it shows by the words that point there. (Locks are not asked for like that: what leads to one is copied
 //!   about with the state of a service, and leaves traces in memory that was freed since);
 //! - that its destructor takes a guard or an end of a channel out of a place that others can reach too, as one does who removes
-//!   his entry from a table: then the handle is loaded from memory that is not the task's own, and that it does not free.
+//!   his entry from a table: then the handle is loaded from memory that is not the task's own. What the destructor frees is, if it was
+//!   come to from such memory; not the node of a list that others can reach, nor a table that has become too large.
 //!
 //! All this is searched for only where there is a finding.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::ops::Range;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
-    around,
+    around, borrowed,
     ends::{CHANNEL_SPAN, COUNTS, INSIDE},
     heap::Header,
     holds::{Dropped, Dropping},
+    ownership::{self, Pieces},
     poll::{self, Polled},
     read::{Tokio, UNNAMED, any_thread_pointer},
     roots::{self, Root},
@@ -51,15 +53,16 @@ pub(super) fn note(tokio: &Tokio, world: &World<'_>, snapshot: &mut Snapshot, ac
     let roots = roots::find(world, &tokio.unwinder);
     let again = Again { tokio, world, fs_base: any_thread_pointer(world).unwrap_or(0), roots: &roots };
     let accused: FxHashSet<PartyId> = accused.iter().copied().collect();
+    let lent = give_back_lent(world, snapshot, &roots, &accused);
     let mut tasks = snapshot.tasks.iter().enumerate().filter(|(_, task)| accused.contains(&task.party));
     let some = tasks.by_ref().take(MOST);
     let mut suspects: Vec<Suspect> = some.filter_map(|(index, task)| again.suspect(index, task)).collect();
     if suspects.is_empty() {
-        return false;
+        return lent;
     }
     let others: Vec<usize> = tasks.map(|(index, _)| index).collect();
     search(tokio, world, snapshot, &mut suspects);
-    let mut changed = !others.is_empty();
+    let mut changed = lent || !others.is_empty();
     for other in others {
         put_beside(&mut snapshot.tasks[other].root, UNNAMED);
     }
@@ -67,6 +70,29 @@ pub(super) fn note(tokio: &Tokio, world: &World<'_>, snapshot: &mut Snapshot, ac
         changed |= suspect.clear(&mut snapshot.tasks[suspect.index]);
     }
     changed
+}
+
+/// Takes ends of channels from accused roots, and from their threads, from whose stacks others borrow. Whether there were any.
+fn give_back_lent(
+    world: &World<'_>,
+    snapshot: &mut Snapshot,
+    roots: &[Root<'_>],
+    accused: &FxHashSet<PartyId>,
+) -> bool {
+    let lend = borrowed::from(world, roots, &snapshot.threads);
+    let lends = |tid: i32| lend.contains(&tid) && accused.contains(&PartyId::BlockOn { tid });
+    let of_tasks = snapshot.tasks.iter_mut().filter_map(|task| match task.party {
+        PartyId::BlockOn { tid } if lends(tid) => Some(&mut task.root.holds),
+        _ => None,
+    });
+    let of_threads = snapshot.threads.iter_mut().filter(|thread| lends(thread.tid)).map(|thread| &mut thread.holds);
+    let mut some = false;
+    for holds in of_tasks.chain(of_threads) {
+        let before = holds.len();
+        holds.retain(|hold| !is_handle(hold));
+        some |= holds.len() < before;
+    }
+    some
 }
 
 /// One that would be accused.
@@ -79,7 +105,7 @@ struct Suspect {
     /// Its cell, or its part of a stack.
     own: Range<u64>,
     /// What its drop frees: starts and ends.
-    freed: BTreeMap<u64, u64>,
+    freed: Pieces,
     /// What it has an end of: where the ends of all channels keep wakers.
     channels: Vec<Range<u64>>,
     /// Wakers that its poll has looked at.
@@ -99,8 +125,7 @@ struct Suspect {
 impl Suspect {
     /// Whether memory at `at` is its own, and what stands there it has told of.
     fn owns(&self, at: u64) -> bool {
-        let freed = self.freed.range(..=at).next_back().is_some_and(|(_, end)| at < *end);
-        freed || self.own.contains(&at)
+        ownership::piece(&self.freed, at).is_some() || self.own.contains(&at)
     }
 
     /// A waker of it stands at `at`.
@@ -134,12 +159,14 @@ impl Suspect {
 
 /// Whether all that the task waits for is to be told something.
 fn is_idle(task: &Task) -> bool {
-    use ResourceKind::{TokioBroadcast, TokioMpsc, TokioWatch};
+    use ResourceKind::{TokioBroadcast, TokioMpsc, TokioNotify, TokioWatch};
     let mut waits = task.root.waits().peekable();
     waits.peek().is_some()
-        && waits.all(|wait| {
-            let kind = &wait.resource.kind;
-            wait.mode == WaitMode::Receive && matches!(kind, TokioMpsc | TokioBroadcast | TokioWatch)
+        && waits.all(|wait| match (&wait.resource.kind, wait.mode) {
+            (TokioMpsc | TokioBroadcast | TokioWatch, WaitMode::Receive) => true,
+            // Who has something others want is there for more than being told.
+            (TokioNotify, WaitMode::Notified) => task.root.all_holds().next().is_none(),
+            _ => false,
         })
 }
 
@@ -163,13 +190,13 @@ impl Again<'_> {
     fn suspect(&self, index: usize, task: &Task) -> Option<Suspect> {
         let mut suspect = Suspect { index, ..Suspect::default() };
         let polled = self.poll(task, &mut suspect)?;
-        let dropped = self.drop(task, None)?;
+        let dropped = self.drop(task, &[])?;
         let end = |freed: &Range<u64>| if freed.is_empty() { freed.start.saturating_add(UNSAID) } else { freed.end };
         suspect.freed = dropped.freed.iter().map(|freed| (freed.start, end(freed))).collect();
         suspect.channels = dropped.shares.iter().map(|share| share.base..share.base + CHANNEL_SPAN).collect();
         let leaves = polled.hits.iter().map(|hit| hit.this).chain(polled.kept.iter().copied());
         let leaves: Vec<u64> = leaves.chain(dropped.acquires.iter().copied()).filter(|leaf| *leaf != 0).collect();
-        suspect.strayed = self.taken_from_elsewhere(&suspect, task, &dropped);
+        suspect.strayed = self.taken_from_elsewhere(&mut suspect, task, &dropped);
         let boxes = self.boxes(&suspect, &leaves);
         for (number, hold) in task.root.holds.iter().enumerate().filter(|(_, hold)| is_handle(hold)) {
             suspect.ways.extend(self.ways(&boxes, hold).into_iter().map(|way| (way, number)));
@@ -183,10 +210,7 @@ impl Again<'_> {
         let (code, memory) = (&self.tokio.code, self.world.memory);
         if let PartyId::BlockOn { tid } = task.party {
             let root = self.root(tid)?;
-            let stack = root.stack();
-            // Below it there is nothing of anybody's: there its drop calls functions.
-            let lowest = memory.mappings().at(stack.start).map_or(stack.start, |mapping| mapping.range.start);
-            suspect.own = lowest..stack.end;
+            suspect.own = root.own(memory.mappings());
             return Some(root.poll(code, memory));
         }
         let (header, vtable) = self.header(task)?;
@@ -199,9 +223,9 @@ impl Again<'_> {
         Some(polled)
     }
 
-    /// What its drop shows, with an eye on the loads of a word.
-    fn drop(&self, task: &Task, watched: Option<u64>) -> Option<Dropped> {
-        let dropping = Dropping { watched, ..self.tokio.dropping(self.world.memory, self.fs_base) };
+    /// What its drop shows, with an eye on the loads of words that point into `tracked`.
+    fn drop(&self, task: &Task, tracked: &[Range<u64>]) -> Option<Dropped> {
+        let dropping = Dropping { tracked, ..self.tokio.dropping(self.world.memory, self.fs_base) };
         if let PartyId::BlockOn { tid } = task.party {
             return self.root(tid)?.drop(dropping, self.world.modules, &self.tokio.unwinder);
         }
@@ -251,31 +275,42 @@ impl Again<'_> {
     }
 
     /// The holds, by number, that its drop gives back by a handle that it takes from elsewhere. A message that nobody has
-    /// received is whose the receiver is.
-    fn taken_from_elsewhere(&self, suspect: &Suspect, task: &Task, dropped: &Dropped) -> Vec<usize> {
-        let is_elsewhere = |at: u64| self.world.memory.mappings().at(at).is_some() && !suspect.owns(at);
-        let is_taken = |hold: &Hold| {
-            let at = hold.resource.address;
-            let mut handles = vec![at];
-            if hold.resource.kind.is_permits() {
-                let around = |base: &u64| at.checked_sub(*base).is_some_and(|inside| inside < CHANNEL_SPAN);
-                let counts = dropped.shares.iter().map(|share| share.base).filter(around);
-                // The count of weak references is the second one.
-                handles.extend(counts.flat_map(|base| [base, base - COUNTS]));
-            } else if !is_handle(hold) || dropped.queued.contains(&at) {
-                return false;
-            }
-            let mut drops = handles.into_iter().filter_map(|handle| self.drop(task, Some(handle)));
-            drops.any(|dropped| dropped.loads.into_iter().any(is_elsewhere))
-        };
-        let holds = task.root.holds.iter().enumerate().filter(|(_, hold)| is_taken(hold));
-        holds.map(|(number, _)| number).collect()
+    /// received is whose the receiver is. Takes out of what the drop frees what it has come to from elsewhere.
+    fn taken_from_elsewhere(&self, suspect: &mut Suspect, task: &Task, dropped: &Dropped) -> Vec<usize> {
+        let holds = task.root.holds.iter().enumerate();
+        let handles: Vec<(usize, Vec<u64>)> =
+            holds.map(|(number, hold)| (number, handles(hold, dropped))).filter(|(_, all)| !all.is_empty()).collect();
+        let places = handles.iter().flat_map(|(_, all)| all).map(|handle| *handle..*handle + 1);
+        let freed = suspect.freed.iter().map(|(start, end)| *start..*end);
+        let tracked: Vec<Range<u64>> = places.chain(freed).collect();
+        let Some(again) = self.drop(task, &tracked) else { return Vec::new() };
+        let in_target = |at: u64| self.world.memory.mappings().at(at).is_some();
+        let own = suspect.own.clone();
+        ownership::keep_own(&mut suspect.freed, &again.loads, |at| in_target(at).then(|| own.contains(&at)));
+        let mut strayed = FxHashSet::default();
+        for (_, word) in again.loads.iter().filter(|(at, _)| in_target(*at) && !suspect.owns(*at)) {
+            let is_handle = |(_, all): &&(usize, Vec<u64>)| all.contains(word);
+            strayed.extend(handles.iter().filter(is_handle).map(|(number, _)| *number));
+        }
+        strayed.into_iter().collect()
     }
 
     /// Whether a word stands in a range.
     fn has(&self, range: &Range<u64>, word: u64) -> bool {
         around::words(self.world.memory, range).contains(&word)
     }
+}
+
+/// The words by which a drop comes to what it gives back; none of what nobody could use in the task's place.
+fn handles(hold: &Hold, dropped: &Dropped) -> Vec<u64> {
+    let at = hold.resource.address;
+    if hold.resource.kind.is_permits() {
+        let around = |base: &u64| at.checked_sub(*base).is_some_and(|inside| inside < CHANNEL_SPAN);
+        let counts = dropped.shares.iter().map(|share| share.base).filter(around);
+        // The count of weak references is the second one.
+        return [at].into_iter().chain(counts.flat_map(|base| [base, base - COUNTS])).collect();
+    }
+    Some(at).filter(|_| is_handle(hold) && !dropped.queued.contains(&at)).into_iter().collect()
 }
 
 /// Whether others could use it in the task's place.

@@ -11,6 +11,7 @@ use super::{
     classify::Role,
     ends::{COUNTS, INSIDE},
     holds::DropHooks,
+    ownership::{self, Pieces},
     queue::SEMAPHORE_SPAN,
     upgradable::Upgradable,
 };
@@ -44,6 +45,8 @@ pub(super) struct Seen {
     pub(super) unnamed: Vec<u64>,
     /// Everyone was dropped to the end.
     pub(super) whole: bool,
+    /// Loads of words that point into what was asked for, in order: from where, and which word.
+    pub(super) loads: Vec<(u64, u64)>,
 }
 
 impl Seen {
@@ -56,6 +59,13 @@ impl Seen {
     /// All that was freed, by address.
     pub(super) fn freed(&self) -> impl Iterator<Item = Range<u64>> {
         self.freed.iter().map(|(&start, (end, _))| start..*end)
+    }
+
+    /// Takes out what the drops did not come to from what is their own: `loads` and `is_own` as in [`ownership::keep_own`].
+    pub(super) fn keep_own(&mut self, loads: &[(u64, u64)], is_own: impl Fn(u64) -> Option<bool>) {
+        let mut pieces: Pieces = self.freed().map(|piece| (piece.start, piece.end)).collect();
+        ownership::keep_own(&mut pieces, loads, is_own);
+        self.freed.retain(|start, _| pieces.contains_key(start));
     }
 
     /// Where the memory at `address` begins, and who has kept it; `None` where it was not freed.

@@ -72,9 +72,9 @@ pub(super) struct Dropped {
     pub(super) rung: Vec<Range<u64>>,
     /// Entries of the functions it called, in order: their names tell types. At most [`NAMED`].
     pub(super) functions: Vec<u64>,
-    /// Where the watched word was loaded from, if one was ([`Dropping::watched`]): addresses of the target, or of the machine's
-    /// own memory.
-    pub(super) loads: Vec<u64>,
+    /// Loads of words that point into what was [`Dropping::tracked`], in order: from where, in the target or in the machine's own
+    /// memory, and which word.
+    pub(super) loads: Vec<(u64, u64)>,
     /// Why it is not the whole truth.
     pub(super) incomplete: Option<String>,
 }
@@ -95,8 +95,8 @@ pub(super) struct Dropping<'c> {
     pub(super) deallocs: &'c FxHashSet<u64>,
     /// Locks that threads wait for.
     pub(super) contended: &'c Contended,
-    /// A word of which it is asked where the drop loads it from; then it is not noticed which tasks are woken.
-    pub(super) watched: Option<u64>,
+    /// Places of which it is asked where the drop loads words from that point there: [`Dropped::loads`].
+    pub(super) tracked: &'c [Range<u64>],
 }
 
 impl Dropping<'_> {
@@ -120,7 +120,7 @@ impl Dropping<'_> {
         self.watch(&mut machine);
         let mut hooks = DropHooks { waiters: waiters.to_vec(), ..DropHooks::new(self, false) };
         let outcome = machine.call(vtable.dealloc, &[header.address], &mut hooks);
-        let mut dropped = Dropped { loads: self.loads(&machine), ..hooks.finish(incomplete(&outcome)) };
+        let mut dropped = Dropped { loads: machine.tracks(), ..hooks.finish(incomplete(&outcome)) };
         if vtable.by_shape && dropped.freed.iter().all(|freed| freed.start != header.address) {
             dropped.incomplete.get_or_insert_with(|| "what was taken for its destructor did not free it".into());
         }
@@ -134,18 +134,12 @@ impl Dropping<'_> {
         machine
     }
 
-    /// Has it noticed where the watched word is loaded from, or else which tasks are woken.
+    /// Has it noticed what is asked of its loads, and which tasks are woken.
     fn watch(&self, machine: &mut Machine<'_>) {
-        if let Some(word) = self.watched {
-            machine.watch(word, 0..0);
-        } else if let Some(functions) = self.code.task_waker() {
+        machine.track(self.tracked.to_vec());
+        if let Some(functions) = self.code.task_waker() {
             machine.watch(functions, self.code.constants_around(functions));
         }
-    }
-
-    /// Where the watched word was loaded from.
-    fn loads(&self, machine: &Machine<'_>) -> Vec<u64> {
-        self.watched.map_or_else(Vec::new, |_| machine.looks())
     }
 
     /// The hooks of one drop that goes on inside of the ends of channels, so that what was last is freed.
@@ -169,7 +163,7 @@ impl Dropping<'_> {
             Pads::Run => None,
             Pads::Stuck(why) => Some(why),
         };
-        Some(Dropped { loads: self.loads(&machine), ..hooks.finish(incomplete) })
+        Some(Dropped { loads: machine.tracks(), ..hooks.finish(incomplete) })
     }
 
     /// The same for all the frames of a blocked thread, whose locks do not wait for each other: what one frame does not

@@ -4,6 +4,7 @@
 
 mod around;
 mod blocked;
+mod borrowed;
 mod channels;
 mod classify;
 mod closing;
@@ -20,6 +21,7 @@ mod kept;
 mod kinds;
 mod moment;
 mod names;
+mod ownership;
 mod policy;
 mod poll;
 mod pool;
@@ -29,11 +31,13 @@ mod reach;
 mod read;
 mod reading;
 mod resources;
+mod retainers;
 mod roots;
 mod shape;
 mod state;
 mod strands;
 mod strays;
+mod supposed;
 mod task;
 #[cfg(test)]
 mod testing;

@@ -22,7 +22,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
     around::Around,
-    channels,
+    borrowed, channels,
     classify::Sink,
     freed::{Seen, Watch},
     heap::Header,
@@ -38,7 +38,7 @@ use super::{
 };
 use crate::{
     dryrun::{Limits, Machine},
-    model::{PartyId, Resource, ResourceKey, ResourceKind, TaskState},
+    model::{PartyId, Resource, ResourceKey, ResourceKind, TaskState, Thread},
     runtime::World,
     target::{Memory, Trail},
 };
@@ -80,6 +80,7 @@ pub(super) fn note(
     world: &World<'_>,
     fs_base: u64,
     roots: &[Root<'_>],
+    threads: &[Thread],
     tasks: &mut [ReadTask],
     resources: &mut Vec<Resource>,
 ) {
@@ -103,6 +104,8 @@ pub(super) fn note(
     cells.sort_unstable_by_key(|cell| cell.start);
     let all = owners(tokio, world, roots, tasks);
     let asleep: FxHashSet<PartyId> = tasks.iter().filter(|read| sleeps(read)).map(|read| read.task.party).collect();
+    let lend = borrowed::from(world, roots, threads);
+    let lends = |party: PartyId| matches!(party, PartyId::BlockOn { tid } if lend.contains(&tid));
     let everyone = Everyone {
         dropping: tokio.dropping(world.memory, fs_base),
         tokio,
@@ -114,7 +117,8 @@ pub(super) fn note(
     };
     let addresses: Vec<u64> = wanted.iter().map(|key| key.address).collect();
     let channels: FxHashSet<u64> = open.into_iter().map(|(address, _)| address).collect();
-    let known = everyone.who_reach(&addresses, &channels);
+    let mut known = everyone.who_reach(&addresses, &channels);
+    known.retain(|_, reach| !reach.who.iter().any(|&index| lends(everyone.all[index].0)));
     // What is rung in several places, as a barrier is, is one thing all the same.
     let mut rung: BTreeMap<u64, usize> = BTreeMap::new();
     for key in wanted.iter().filter(|key| !key.kind.is_semaphore()) {
@@ -205,7 +209,7 @@ impl Everyone<'_> {
     fn who_reach(&self, addresses: &[u64], channels: &FxHashSet<u64>) -> FxHashMap<u64, Reach> {
         let mut known = FxHashMap::default();
         let everyone: BTreeSet<usize> = (0..self.all.len()).collect();
-        let seen = self.drop(&everyone);
+        let mut seen = self.drop(&everyone, Vec::new());
         let mut by_guess: BTreeMap<&BTreeSet<usize>, Vec<u64>> = BTreeMap::new();
         for &address in addresses {
             // Who sleeps comes back, and may do anything with a channel: it need not be known who else may.
@@ -215,7 +219,7 @@ impl Everyone<'_> {
             }
         }
         for (guess, addresses) in by_guess {
-            let checked = self.drop(guess);
+            let checked = self.drop(guess, Vec::new());
             for address in addresses {
                 let sure = checked.keepers(address).is_some();
                 let (who, seen) = if sure { (guess, &checked) } else { (&everyone, &seen) };
@@ -227,14 +231,28 @@ impl Everyone<'_> {
                 }
             }
         }
+        if known.is_empty() {
+            return known;
+        }
+        let again = self.drop(&everyone, seen.freed().collect());
+        seen.keep_own(&again.loads, |at| self.is_own(at));
+        known.retain(|address, _| seen.keepers(*address).is_some());
         self.without_strays(known, &seen)
+    }
+
+    /// Whether what lies at `address` in the target is of one of those that are dropped.
+    fn is_own(&self, address: u64) -> Option<bool> {
+        let mappings = self.world.memory.mappings();
+        mappings.at(address)?;
+        let on_stack = |(_, owner): &(PartyId, Owner<'_>)| match owner {
+            Owner::Root(root) => root.own(mappings).contains(&address),
+            Owner::Task(..) => false,
+        };
+        Some(strays::contains(&self.cells, address) || self.all.iter().any(on_stack))
     }
 
     /// Takes out what is pointed at by more than its owners; `seen` is what dropping everyone has shown.
     fn without_strays(&self, known: FxHashMap<u64, Reach>, seen: &Seen) -> FxHashMap<u64, Reach> {
-        if known.is_empty() {
-            return known;
-        }
         let around = Around::of(self.world.memory, seen, &self.cells);
         let suspect = |(address, reach): &(u64, Reach)| {
             let mut futures: Vec<Range<u64>> = reach.who.iter().filter_map(|&index| self.future(index)).collect();
@@ -290,11 +308,12 @@ impl Everyone<'_> {
         }
     }
 
-    /// Drops those, in their order.
-    fn drop(&self, who: &BTreeSet<usize>) -> Seen {
+    /// Drops those, in their order, with an eye on loads of words that point into `tracked`.
+    fn drop(&self, who: &BTreeSet<usize>, tracked: Vec<Range<u64>>) -> Seen {
         let limits = Limits { steps: STEPS * (who.len() as u64 + 4), overlay_bytes: 64 << 20, ..Limits::default() };
         let trail = Trail::new(self.world.memory);
         let mut machine = Machine::with_code_cache(&trail, limits, &self.dropping.code.cache);
+        machine.track(tracked);
         let mut seen = Seen::default();
         seen.whole = true;
         for &index in who {
@@ -328,6 +347,7 @@ impl Everyone<'_> {
             let permits = seen.permits.remove(semaphore).unwrap_or(0);
             seen.permits.extend(counted.and_then(|counted| Some((*semaphore, counted.checked_add(permits)?))));
         }
+        seen.loads = machine.tracks();
         drop(machine);
         seen.finish(trail.into_looked());
         seen

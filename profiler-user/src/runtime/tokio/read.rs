@@ -18,6 +18,7 @@ use super::{
     names, pool, reach,
     reading::Batch,
     resources, roots,
+    supposed::{self, Refuted},
     task::ReadTask,
     threads::{self, Described},
     vtables::{self, TaskVtable},
@@ -68,6 +69,8 @@ pub struct Tokio {
     /// Answers of [`Runtime::polled_type`] by function: samples ask for the same ones again and again.
     pub(super) poll_names: RefCell<FxHashMap<u64, Option<Arc<str>>>>,
     pub(super) thread_roles: threads::KnownRoles,
+    /// What was supposed and was not so.
+    pub(super) refuted: Refuted,
     pub(super) tls_offset: Option<i64>,
     pub(super) context: Option<ThreadContext>,
     /// Offset from a thread pointer to the id of the task that its thread polls.
@@ -124,6 +127,7 @@ impl Tokio {
             drop_code: FxHashMap::default(),
             poll_names: RefCell::default(),
             thread_roles: threads::KnownRoles::default(),
+            refuted: Refuted::default(),
             locks: RefCell::default(),
             joins: RefCell::default(),
             closing: closing::Known::default(),
@@ -292,7 +296,7 @@ impl Runtime for Tokio {
         }
         let mut resources = resources::read(&self.code, world.memory, &mut read, fs_base);
         channels::settle(&self.code, world.modules, world.memory, &mut read, &mut resources);
-        reach::note(self, world, fs_base, &roots, &mut read, &mut resources);
+        reach::note(self, world, fs_base, &roots, &described, &mut read, &mut resources);
         pool::note(&headers, &described, &read, &mut resources);
         count(&read, &mut snapshot.coverage);
         snapshot.runtimes.extend(runtimes);
@@ -315,10 +319,12 @@ impl Runtime for Tokio {
             .collect();
         let unread = blocked.unread(&self.code, &|lock| held.contains(lock));
         snapshot.missing.extend(unread);
+        supposed::suppose(snapshot, &mut self.refuted);
     }
 
     fn doubt(&mut self, world: &World<'_>, snapshot: &mut Snapshot, accused: &[PartyId]) -> bool {
-        doubt::note(self, world, snapshot, accused)
+        let settled = supposed::settle(self, world, snapshot, accused);
+        settled | (!accused.is_empty() && doubt::note(self, world, snapshot, accused))
     }
 
     fn thread_context(&self) -> Option<ThreadContext> {

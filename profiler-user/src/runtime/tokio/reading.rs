@@ -11,6 +11,7 @@ use super::{
     kept::{self, Circumstances, Kept},
     reach,
     read::Tokio,
+    supposed::Refuted,
     task::ReadTask,
     threads,
 };
@@ -141,6 +142,7 @@ impl Tokio {
             drop_code: self.drop_code.clone(),
             poll_names: self.poll_names.clone(),
             thread_roles: threads::KnownRoles::default(),
+            refuted: Refuted::default(),
             tls_offset: self.tls_offset,
             context: self.context,
             current_task: self.current_task,

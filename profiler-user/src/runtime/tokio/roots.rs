@@ -22,7 +22,7 @@ use crate::{
     locks::Unwinding,
     model::Frame,
     runtime::World,
-    target::{Memory, ThreadFacts, thread_pointer},
+    target::{Mappings, Memory, ThreadFacts, thread_pointer},
 };
 
 /// The functions that poll a root and park in between.
@@ -126,7 +126,7 @@ fn callers(around: &[Frame]) -> Vec<Frame> {
 }
 
 /// Whether a frame belongs to the program, not to the machinery that parks a thread.
-fn is_program(function: &str) -> bool {
+pub(super) fn is_program(function: &str) -> bool {
     // C functions have no path; parking_lot and mio park threads for tokio.
     function.contains("::")
         && classify::shown(function)
@@ -224,6 +224,19 @@ impl Root<'_> {
     ) -> holds::Pads {
         machine.set_fs_base(self.fs_base);
         holds::land_all(machine, unwinder, modules, &self.frames[self.owners()], hooks)
+    }
+
+    /// What is its own alone: the stack that its handles are found on, and what lies below, where its drop calls functions.
+    pub(super) fn own(&self, mappings: &Mappings) -> Range<u64> {
+        let stack = self.stack();
+        mappings.at(stack.start).map_or(stack.start, |mapping| mapping.range.start)..stack.end
+    }
+
+    /// All that its thread has on its stack.
+    pub(super) fn whole_stack(&self) -> Range<u64> {
+        let outermost = self.frames.iter().filter_map(FrameRegisters::sp).max().unwrap_or(0);
+        let start = self.sp().unwrap_or(0);
+        start..outermost.max(start)
     }
 
     /// The stack that its handles are found on.

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Bytes below the stack pointer that a function may use without saying so (System V ABI, `x86_64`).
-const RED_ZONE: u64 = 128;
+pub(super) const RED_ZONE: u64 = 128;
 
 /// Something that may be pointed at.
 pub(super) struct Suspect {

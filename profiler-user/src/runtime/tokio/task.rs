@@ -268,7 +268,7 @@ impl Tokio {
     /// A dry drop on a thread with this thread pointer.
     pub(super) fn dropping<'a>(&'a self, memory: &'a dyn Memory, fs_base: u64) -> Dropping<'a> {
         let (code, deallocs, contended) = (&self.code, &self.deallocs, &*self.contended);
-        Dropping { code, memory, fs_base, deallocs, contended, watched: None }
+        Dropping { code, memory, fs_base, deallocs, contended, tracked: &[] }
     }
 
     /// Which lock an acquire belongs to; only what is known already where there is nobody to ask.

@@ -1,0 +1,135 @@
+//! Suppositions: that nobody can reach a thing but those who were found with it.
+//!
+//! To show it takes a search of all memory ([`super::retainers`]), which is worth its price only where somebody would be accused.
+//! So it is supposed first, and whoever is accused then decides what is searched for. What is not confirmed is taken back, and no
+//! finding rests on it.
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::{read::Tokio, retainers};
+use crate::{
+    model::{Grounds, HoldHow, PartyId, Resource, ResourceKey, ResourceKind, Snapshot, Task, TaskState, WaitMode},
+    runtime::World,
+};
+
+/// Tasks in which this is worth asking, at most.
+const MOST_TASKS: usize = 1000;
+/// Things that are searched for in one look, at most.
+const MOST_SEARCHES: usize = 8;
+/// For so many looks nothing is supposed of a thing that others were found to reach.
+const REFUTED_FOR: u8 = 20;
+
+/// Things that others were found to reach, by address, and for how many looks that is believed.
+#[derive(Default)]
+pub(super) struct Refuted(FxHashMap<u64, u8>);
+
+impl Refuted {
+    fn pass(&mut self) {
+        self.0.retain(|_, looks| {
+            *looks -= 1;
+            *looks > 0
+        });
+    }
+}
+
+/// Supposes it of everything that a task waits for and of which nobody counts who can reach it.
+pub(super) fn suppose(snapshot: &mut Snapshot, refuted: &mut Refuted) {
+    refuted.pass();
+    if snapshot.tasks.len() > MOST_TASKS {
+        return;
+    }
+    let mut touched: FxHashMap<ResourceKey, Vec<PartyId>> = FxHashMap::default();
+    for task in &snapshot.tasks {
+        let waits = task.root.waits().filter(|wait| wait.mode != WaitMode::Unknown).map(|wait| &wait.resource);
+        for key in waits.chain(task.root.all_holds().map(|hold| &hold.resource)).filter(|key| is_asked(key)) {
+            if !refuted.0.contains_key(&key.address) {
+                let who = touched.entry(key.clone()).or_default();
+                who.extend(Some(task.party).filter(|party| who.last() != Some(party)));
+            }
+        }
+    }
+    for (key, who) in touched {
+        let permits = permits(snapshot, &key, &who);
+        let at = snapshot.resources.iter().position(|resource| resource.key == key).unwrap_or_else(|| {
+            snapshot.resources.push(Resource::new(key));
+            snapshot.resources.len() - 1
+        });
+        let resource = &mut snapshot.resources[at];
+        if resource.reachable_by.is_none() && (permits.is_some() || !resource.key.kind.is_semaphore()) {
+            (resource.reachable_by, resource.grounds) = (Some(who), Grounds::Supposed);
+            resource.permits = resource.permits.or(permits);
+        }
+    }
+}
+
+/// Confirms what was supposed of things that those who are `accused` wait for, or takes it back. Whether that changes anything for
+/// them.
+pub(super) fn settle(tokio: &mut Tokio, world: &World<'_>, snapshot: &mut Snapshot, accused: &[PartyId]) -> bool {
+    let supposed = |resource: &Resource| resource.grounds == Grounds::Supposed;
+    if !snapshot.resources.iter().any(supposed) {
+        return false;
+    }
+    let accused: FxHashSet<PartyId> = accused.iter().copied().collect();
+    let stuck = snapshot.tasks.iter().filter(|task| accused.contains(&task.party));
+    let wanted: FxHashSet<ResourceKey> =
+        stuck.flat_map(|task| task.root.waits()).map(|wait| wait.resource.clone()).collect();
+    let still = !wanted.is_empty() && retainers::stands_still(world);
+    let mut searches = 0;
+    for at in 0..snapshot.resources.len() {
+        if !supposed(&snapshot.resources[at]) {
+            continue;
+        }
+        let key = snapshot.resources[at].key.clone();
+        let mut known = None;
+        if still && wanted.contains(&key) && searches < MOST_SEARCHES {
+            searches += 1;
+            known = retainers::of(tokio, world, snapshot, key.address);
+            if known.is_none() {
+                tokio.refuted.0.insert(key.address, REFUTED_FOR);
+            }
+        }
+        let permits = known.as_deref().and_then(|who| permits(snapshot, &key, who));
+        let resource = &mut snapshot.resources[at];
+        if key.kind.is_semaphore() {
+            resource.permits = permits;
+        }
+        (resource.reachable_by, resource.grounds) = match known {
+            Some(who) if permits.is_some() || !key.kind.is_semaphore() => (Some(who), Grounds::Searched),
+            _ => (None, Grounds::Counted),
+        };
+    }
+    !wanted.is_empty()
+}
+
+/// Whether tokio keeps no record of who can act on it.
+fn is_asked(key: &ResourceKey) -> bool {
+    use ResourceKind::{
+        TokioBarrier, TokioBatchSemaphore, TokioBroadcast, TokioMpsc, TokioNotify, TokioOneshot, TokioSemaphore,
+        TokioWatch,
+    };
+    let is_semaphore = matches!(key.kind, TokioSemaphore | TokioBatchSemaphore);
+    let is_rung = matches!(key.kind, TokioNotify | TokioBarrier | TokioWatch);
+    let is_channel = matches!(key.kind, TokioMpsc | TokioOneshot | TokioBroadcast);
+    key.address != 0 && (is_semaphore || is_rung || is_channel)
+}
+
+/// How many permits a semaphore has, if none but `who` can reach it: what is free, and what they hold. `None` where one of them
+/// was not read whole, and where some are on their way to one who waits.
+fn permits(snapshot: &Snapshot, key: &ResourceKey, who: &[PartyId]) -> Option<u64> {
+    let resource = snapshot.resources.iter().find(|resource| resource.key == *key)?;
+    let is_one = |task: &&Task| who.contains(&task.party);
+    let mut held = 0;
+    for task in snapshot.tasks.iter().filter(is_one) {
+        if task.incomplete.is_some() || task.unstable || task.state != TaskState::Suspended {
+            return None;
+        }
+        let holds = task.root.all_holds().filter(|hold| hold.resource == *key);
+        held += holds.filter(|hold| hold.how == HoldHow::Guard).map(|hold| hold.amount).sum::<u64>();
+        for wait in task.root.waits().filter(|wait| wait.resource == *key) {
+            let entry = resource.queue.get(wait.position? as usize)?;
+            let WaitMode::Acquire { permits } = wait.mode else { return None };
+            (entry.wants == Some(permits)).then_some(())?;
+        }
+    }
+    resource.queue_known.then(|| held.checked_add(resource.available?)).flatten()
+}
