@@ -194,10 +194,10 @@ mod tests {
     /// One of 32 bytes in use, a free one of 48, another of 32, and the rest.
     fn words() -> Vec<u64> {
         let mut words = vec![0; 32];
-        words[1] = 32 | 1;
-        words[4 + 1] = 48 | 1;
+        words[1] = 32 + BEFORE_IN_USE;
+        words[4 + 1] = 48 + BEFORE_IN_USE;
         (words[10], words[10 + 1]) = (48, 32);
-        words[14 + 1] = (32 - 14) * 8 | 1;
+        words[14 + 1] = (32 - 14) * 8 + BEFORE_IN_USE;
         words
     }
 
@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     fn what_is_no_row_to_its_end_is_no_heap() {
-        for (word, value) in [(1, 40 | 1), (1, 16 | 1), (5, 48), (10, 32), (15, 1 << 20 | 1), (15, 64 | 1)] {
+        for (word, value) in [(1, 0x29), (1, 0x11), (5, 0x30), (10, 0x20), (15, 0x10_0001), (15, 0x41)] {
             let mut words = words();
             words[word] = value;
             assert!(Chunks::of(&heap(0x10_0000, &words)).rows.is_empty(), "{value} at {word}");
@@ -232,7 +232,7 @@ mod tests {
         all.extend(words());
         all.extend(vec![0; 1024]);
         let end = all.len();
-        all[head + 15] = ((end - head - 14) * 8) as u64 | 1;
+        all[head + 15] = ((end - head - 14) * 8) as u64 + BEFORE_IN_USE;
         (all[0], all[2]) = (start + 0x30, end as u64 * 8);
         for word in [1, 5, 11] {
             all[head + word] |= OTHER_ARENA;
