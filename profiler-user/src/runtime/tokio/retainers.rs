@@ -14,7 +14,7 @@
 //! That there is no pointer shows only while none can be on its way from one place to another. So what is found counts only where
 //! no thread of the process has run since the look began.
 
-use std::ops::Range;
+use std::{cell::Cell, ops::Range};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -34,7 +34,7 @@ use crate::{
 
 /// Pieces that lead to a thing, at most; more are a part of what the program lives by.
 const MOST_PIECES: usize = 1 << 10;
-/// Bytes that are searched, at most: more would take seconds.
+/// Bytes that are searched in one look, at most: more would take seconds.
 const MOST_BYTES: u64 = 1 << 29;
 /// Whoever points at the beginning of something that contains a word, points at most so many bytes before it.
 const LARGEST: u64 = 16 << 10;
@@ -44,16 +44,8 @@ const HEADER: u64 = 32;
 /// 1.38 to 1.54).
 const TRAILER: u64 = 48;
 
-/// All parties that lead to what lies at `thing`; `None` where others do, or may, and where a thread has run since they were listed.
-pub(super) fn of(tokio: &Tokio, world: &World<'_>, snapshot: &Snapshot, thing: u64) -> Option<Vec<PartyId>> {
-    let memory = world.memory.afresh()?;
-    let handed = handed::words(memory.pid()?)?;
-    let found = Search::new(tokio, world, snapshot, &memory, &handed)?.who_leads_to(thing)?;
-    stands_still(world).then_some(found)
-}
-
 /// Whether no thread has run since they were listed.
-pub(super) fn stands_still(world: &World<'_>) -> bool {
+fn stands_still(world: &World<'_>) -> bool {
     let now = match (world.reads, world.memory.pid()) {
         (Reads::Still(_), _) => return true,
         (Reads::Passing, Some(pid)) => standstill(pid),
@@ -85,7 +77,7 @@ enum Whose {
 }
 
 /// The cell of a task.
-struct Cell {
+struct TaskCell {
     /// Where what is behind it begins: padding, with whatever was there before.
     end: u64,
     whose: Whose,
@@ -100,12 +92,15 @@ struct Stack {
     whose: Whose,
 }
 
-/// The process at one moment.
-struct Search<'w> {
-    memory: &'w AddressSpace,
+/// The process at one moment, in which no thread runs.
+pub(super) struct Search<'w> {
+    world: &'w World<'w>,
+    memory: AddressSpace,
+    /// Bytes that may still be searched.
+    left: Cell<u64>,
     chunks: Chunks,
     /// The cells of tasks, by where their pieces of the heap begin.
-    cells: FxHashMap<u64, Cell>,
+    cells: FxHashMap<u64, TaskCell>,
     stacks: Vec<Stack>,
     /// What threads have in registers, and the kernel keeps for the process, and whose it is.
     beside: Vec<(u64, Whose)>,
@@ -114,21 +109,20 @@ struct Search<'w> {
 }
 
 impl<'w> Search<'w> {
-    /// `None` where the threads' registers are not known.
-    fn new(
-        tokio: &Tokio,
-        world: &World<'_>,
-        snapshot: &Snapshot,
-        memory: &'w AddressSpace,
-        handed: &[u64],
-    ) -> Option<Self> {
-        let chunks = Chunks::of(memory);
+    /// `None` where a thread has run since they were listed, and where their registers are not known.
+    pub(super) fn new(tokio: &Tokio, world: &'w World<'w>, snapshot: &Snapshot) -> Option<Self> {
+        if !stands_still(world) {
+            return None;
+        }
+        let memory = world.memory.afresh()?;
+        let handed = handed::words(memory.pid()?)?;
+        let chunks = Chunks::of(&memory);
         let cells = snapshot.tasks.iter().filter(|task| task.address != 0).filter_map(|task| {
             let at_rest = matches!(task.state, TaskState::Suspended | TaskState::Scheduled) && !task.unstable;
             let whose = if at_rest { Whose::Party(task.party) } else { Whose::Others };
-            let header = Header::read(memory, task.address, &tokio.vtables)?;
+            let header = Header::read(&memory, task.address, &tokio.vtables)?;
             let end = task.address + tokio.vtables.get(&header.vtable)?.trailer_offset + TRAILER;
-            Some((chunks.at(task.address)?.range.start, Cell { end, whose }))
+            Some((chunks.at(task.address)?.range.start, TaskCell { end, whose }))
         });
         let cells = cells.collect();
         let roots = roots::find(world, &tokio.unwinder);
@@ -158,12 +152,12 @@ impl<'w> Search<'w> {
             }
             stacks.push(Stack { used: sp.saturating_sub(RED_ZONE)..end, mapping, whose });
         }
-        stacks.extend(of_ended_threads(world, memory));
-        Some(Self { memory, chunks, cells, stacks, beside, lend })
+        stacks.extend(of_ended_threads(world, &memory));
+        Some(Self { world, memory, left: Cell::new(MOST_BYTES), chunks, cells, stacks, beside, lend })
     }
 
-    /// The parties that lead to what lies at `thing`; `None` where others do too.
-    fn who_leads_to(&self, thing: u64) -> Option<Vec<PartyId>> {
+    /// All parties that lead to what lies at `thing`; `None` where others do, or may, and where a thread has run meanwhile.
+    pub(super) fn who_leads_to(&self, thing: u64) -> Option<Vec<PartyId>> {
         let mut pieces = vec![self.chunks.at(thing)?.range.start];
         loop {
             let mut targets: Vec<Range<u64>> = Vec::new();
@@ -195,7 +189,7 @@ impl<'w> Search<'w> {
             pieces.sort_unstable();
             pieces.dedup();
             if pieces.len() == known {
-                return self.are_alone(&owned, &targets);
+                return self.are_alone(&owned, &targets).filter(|_| stands_still(self.world));
             }
         }
     }
@@ -241,15 +235,14 @@ impl<'w> Search<'w> {
     /// Calls `visit` with the address of every word that could point into one of `targets`, and where; `None` where it says so, or
     /// where not everything could be searched.
     fn each_pointer(&self, targets: &[Range<u64>], visit: &mut dyn FnMut(u64, u64) -> Option<()>) -> Option<()> {
-        let (mut going, mut left) = (Some(()), MOST_BYTES);
+        let mut going = Some(());
         for mapping in self.memory.mappings().iter() {
             // What cannot be written any more may have been, if it is nobody's file.
             if !mapping.read || !(mapping.write || mapping.is_anonymous()) {
                 continue;
             }
             let whole = self.memory.scan(mapping.range.clone(), |start, bytes| {
-                left = left.saturating_sub(bytes.len() as u64);
-                if going.is_none() || left == 0 {
+                if going.is_none() || self.left.replace(self.left.get().saturating_sub(bytes.len() as u64)) == 0 {
                     return;
                 }
                 for (index, word) in bytes.as_chunks::<8>().0.iter().enumerate() {
@@ -258,7 +251,7 @@ impl<'w> Search<'w> {
                     }
                 }
             });
-            if !whole || left == 0 {
+            if !whole || self.left.get() == 0 {
                 return None;
             }
             going?;

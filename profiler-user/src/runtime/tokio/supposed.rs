@@ -6,7 +6,7 @@
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::{read::Tokio, retainers};
+use super::{read::Tokio, retainers::Search};
 use crate::{
     model::{Grounds, HoldHow, PartyId, Resource, ResourceKey, ResourceKind, Snapshot, Task, TaskState, WaitMode},
     runtime::World,
@@ -16,19 +16,36 @@ use crate::{
 const MOST_TASKS: usize = 1000;
 /// Things that are searched for in one look, at most.
 const MOST_SEARCHES: usize = 8;
-/// For so many looks nothing is supposed of a thing that others were found to reach.
-const REFUTED_FOR: u8 = 20;
+/// For so many looks nothing is supposed of a thing that others were found to reach; twice as long each time, up to the latter.
+const BELIEVED_FOR: u32 = 20;
+const BELIEVED_MOST: u32 = 1000;
 
-/// Things that others were found to reach, by address, and for how many looks that is believed.
+/// Things that others were found to reach, by address.
 #[derive(Default)]
-pub(super) struct Refuted(FxHashMap<u64, u8>);
+pub(super) struct Refuted(FxHashMap<u64, Belief>);
+
+/// For how many looks it is believed, and how many have passed since.
+struct Belief {
+    looks: u32,
+    passed: u32,
+}
 
 impl Refuted {
+    /// The next look begins.
     fn pass(&mut self) {
-        self.0.retain(|_, looks| {
-            *looks -= 1;
-            *looks > 0
+        self.0.retain(|_, belief| {
+            belief.passed += 1;
+            belief.passed < 2 * belief.looks
         });
+    }
+
+    fn holds(&self, thing: u64) -> bool {
+        self.0.get(&thing).is_some_and(|belief| belief.passed < belief.looks)
+    }
+
+    fn add(&mut self, thing: u64) {
+        let looks = self.0.get(&thing).map_or(BELIEVED_FOR, |belief| (2 * belief.looks).min(BELIEVED_MOST));
+        self.0.insert(thing, Belief { looks, passed: 0 });
     }
 }
 
@@ -42,7 +59,7 @@ pub(super) fn suppose(snapshot: &mut Snapshot, refuted: &mut Refuted) {
     for task in &snapshot.tasks {
         let waits = task.root.waits().filter(|wait| wait.mode != WaitMode::Unknown).map(|wait| &wait.resource);
         for key in waits.chain(task.root.all_holds().map(|hold| &hold.resource)).filter(|key| is_asked(key)) {
-            if !refuted.0.contains_key(&key.address) {
+            if !refuted.holds(key.address) {
                 let who = touched.entry(key.clone()).or_default();
                 who.extend(Some(task.party).filter(|party| who.last() != Some(party)));
             }
@@ -73,20 +90,18 @@ pub(super) fn settle(tokio: &mut Tokio, world: &World<'_>, snapshot: &mut Snapsh
     let stuck = snapshot.tasks.iter().filter(|task| accused.contains(&task.party));
     let wanted: FxHashSet<ResourceKey> =
         stuck.flat_map(|task| task.root.waits()).map(|wait| wait.resource.clone()).collect();
-    let still = !wanted.is_empty() && retainers::stands_still(world);
-    let mut searches = 0;
+    let search = if wanted.is_empty() { None } else { Search::new(tokio, world, snapshot) };
+    let (mut searches, mut others) = (0, Vec::new());
     for at in 0..snapshot.resources.len() {
         if !supposed(&snapshot.resources[at]) {
             continue;
         }
         let key = snapshot.resources[at].key.clone();
         let mut known = None;
-        if still && wanted.contains(&key) && searches < MOST_SEARCHES {
+        if let Some(search) = search.as_ref().filter(|_| wanted.contains(&key) && searches < MOST_SEARCHES) {
             searches += 1;
-            known = retainers::of(tokio, world, snapshot, key.address);
-            if known.is_none() {
-                tokio.refuted.0.insert(key.address, REFUTED_FOR);
-            }
+            known = search.who_leads_to(key.address);
+            others.extend(known.is_none().then_some(key.address));
         }
         let permits = known.as_deref().and_then(|who| permits(snapshot, &key, who));
         let resource = &mut snapshot.resources[at];
@@ -97,6 +112,9 @@ pub(super) fn settle(tokio: &mut Tokio, world: &World<'_>, snapshot: &mut Snapsh
             Some(who) if permits.is_some() || !key.kind.is_semaphore() => (Some(who), Grounds::Searched),
             _ => (None, Grounds::Counted),
         };
+    }
+    for thing in others {
+        tokio.refuted.add(thing);
     }
     !wanted.is_empty()
 }
@@ -132,4 +150,24 @@ fn permits(snapshot: &Snapshot, key: &ResourceKey, who: &[PartyId]) -> Option<u6
         }
     }
     resource.queue_known.then(|| held.checked_add(resource.available?)).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_refuted_again_is_believed_longer() {
+        let mut refuted = Refuted::default();
+        let mut lasts = || {
+            refuted.add(0x10);
+            let looks = std::iter::from_fn(|| refuted.holds(0x10).then(|| refuted.pass())).count() as u32;
+            assert!(!refuted.holds(0x20));
+            looks
+        };
+        let lasted: Vec<u32> = (0..8).map(|_| lasts()).collect();
+        assert_eq!(lasted, [20, 40, 80, 160, 320, 640, BELIEVED_MOST, BELIEVED_MOST]);
+        (0..BELIEVED_MOST).for_each(|_| refuted.pass());
+        assert!(refuted.0.is_empty(), "nobody asks any more");
+    }
 }
