@@ -4,7 +4,7 @@
 //!
 //! - a future that has given its waker away at its first poll and has not looked at it since, where it was inlined beside
 //!   others: it shows by a waker of the task that stands where nobody keeps one who was seen;
-//! - an abort handle: it is a reference to the task that is no waker;
+//! - an abort handle: it is a reference to the task that is no waker; or that it is in somebody's `JoinSet`;
 //! - the plain address that a C library has of a box in which the task owns an end of a channel, for its callback: as for
 //!   [`super::reach`], it shows by the words that point there. (Locks are not asked for like that: what leads to one is copied
 //!   about with the state of a service, and leaves traces in memory that was freed since);
@@ -39,6 +39,8 @@ use crate::{
 
 /// Who is looked at again, at most: nobody else is accused.
 const MOST: usize = 2000;
+/// Who is asked whether he would abort somebody, at most.
+const MOST_OTHERS: usize = 200;
 /// Bits of a pointer to something aligned in which code may keep a mark.
 const TAG: u64 = 7;
 /// Bytes at the end of what was allocated to which an allocator points, which notes there how long the next piece is.
@@ -61,6 +63,7 @@ pub(super) fn note(tokio: &Tokio, world: &World<'_>, snapshot: &mut Snapshot, ac
         return lent;
     }
     let others: Vec<usize> = tasks.map(|(index, _)| index).collect();
+    again.note_who_aborts(snapshot, &accused, &mut suspects);
     search(tokio, world, snapshot, &mut suspects);
     let mut changed = lent || !others.is_empty();
     for other in others {
@@ -116,6 +119,8 @@ struct Suspect {
     idle_wakers: u64,
     /// A waker stands elsewhere.
     given_away: bool,
+    /// One who waits for something else has it in a set whose drop aborts it.
+    kept_in_set: bool,
     /// Words that would be a way to one of its holds, with that hold's number.
     ways: FxHashMap<u64, usize>,
     /// Holds to which there is one.
@@ -148,7 +153,8 @@ impl Suspect {
             Some(UNNAMED)
         } else {
             // Whoever waits for messages, and for nothing that somebody has, is often made to be ended like that.
-            Some(ABORT_HANDLE).filter(|_| self.others > self.idle_wakers && is_idle(task))
+            let can_be_aborted = self.others > self.idle_wakers || self.kept_in_set;
+            Some(ABORT_HANDLE).filter(|_| can_be_aborted && is_idle(task))
         };
         if let Some(name) = beside {
             put_beside(&mut task.root, name);
@@ -231,6 +237,22 @@ impl Again<'_> {
         }
         let (header, vtable) = self.header(task)?;
         Some(dropping.task(vtable, &header, &[]))
+    }
+
+    /// Notes which idle suspects others have in a `JoinSet`, or in what else aborts when it is dropped: who waits for the end of these
+    /// alone will not abort them, whoever waits for something else may.
+    fn note_who_aborts(&self, snapshot: &Snapshot, accused: &FxHashSet<PartyId>, suspects: &mut [Suspect]) {
+        if !suspects.iter().any(|suspect| is_idle(&snapshot.tasks[suspect.index])) {
+            return;
+        }
+        let is_other =
+            |task: &&Task| !accused.contains(&task.party) && task.root.waits().any(|wait| wait.mode != WaitMode::Join);
+        for other in snapshot.tasks.iter().filter(is_other).take(MOST_OTHERS) {
+            let Some(dropped) = self.drop(other, &[]).filter(|dropped| !dropped.aborted.is_empty()) else { continue };
+            for suspect in suspects.iter_mut() {
+                suspect.kept_in_set |= dropped.aborted.contains(&snapshot.tasks[suspect.index].address);
+            }
+        }
     }
 
     fn header(&self, task: &Task) -> Option<(Header, &TaskVtable)> {
