@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 
 use super::unknown::Why;
 use super::value::Value;
-use crate::target::{LOWEST, Memory};
+use crate::target::{LOWEST, Memory, ranges};
 
 const PAGE: usize = 4096;
 
@@ -125,16 +125,8 @@ impl<'m> Overlay<'m> {
     }
 
     /// Notices loads of words that point into `ranges` from now on.
-    pub(super) fn track(&mut self, mut ranges: Vec<Range<u64>>) {
-        ranges.sort_unstable_by_key(|range| range.start);
-        let mut tracked: Vec<Range<u64>> = Vec::new();
-        for range in ranges {
-            match tracked.last_mut().filter(|last| range.start <= last.end) {
-                Some(last) => last.end = last.end.max(range.end),
-                None => tracked.push(range),
-            }
-        }
-        self.tracked = tracked;
+    pub(super) fn track(&mut self, ranges: Vec<Range<u64>>) {
+        self.tracked = ranges::merged(ranges);
     }
 
     /// Those loads, in their order: from where, and which word.
@@ -232,8 +224,7 @@ impl<'m> Overlay<'m> {
         if !self.tracked.is_empty() {
             for (index, word) in buf.as_chunks::<8>().0.iter().enumerate() {
                 let word = u64::from_le_bytes(*word);
-                let next = self.tracked.partition_point(|range| range.start <= word);
-                if self.tracked[..next].last().is_some_and(|range| word < range.end) {
+                if ranges::contains(&self.tracked, word) {
                     self.tracks.borrow_mut().push((address.wrapping_add(index as u64 * 8), word));
                 }
             }

@@ -17,6 +17,7 @@ mod mappings;
 mod memory;
 mod privileges;
 mod process;
+pub mod ranges;
 mod registers;
 mod residency;
 mod space;

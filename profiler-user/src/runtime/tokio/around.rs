@@ -7,8 +7,8 @@ use std::ops::Range;
 
 use rustc_hash::FxHashMap;
 
-use super::{ends::INSIDE, freed::Seen, strays};
-use crate::target::Memory;
+use super::{ends::INSIDE, freed::Seen};
+use crate::target::{Memory, ranges};
 
 /// Bytes of each piece of memory that are searched for handles, at most; the rest is taken to have none.
 const SEARCHED: u64 = 1 << 20;
@@ -47,7 +47,7 @@ impl Around {
     /// What `seen` has freed, but for the cells of tasks, to which the whole runtime points.
     pub(super) fn of(memory: &dyn Memory, seen: &Seen, cells: &[Range<u64>]) -> Self {
         let mut holders: FxHashMap<u64, Vec<Piece>> = FxHashMap::default();
-        for range in seen.freed().filter(|range| !strays::contains(cells, range.start)) {
+        for range in seen.freed().filter(|range| !ranges::contains(cells, range.start)) {
             let piece = Piece { is_arc: seen.is_arc(range.start), range };
             for word in words(memory, &piece.range) {
                 let held = seen.keepers(word).map(|(held, _)| held);

@@ -40,7 +40,7 @@ use crate::{
     dryrun::{Limits, Machine},
     model::{PartyId, Resource, ResourceKey, ResourceKind, TaskState, Thread},
     runtime::World,
-    target::{Memory, Trail},
+    target::{Memory, Trail, ranges},
 };
 
 /// Tasks that are dropped, at most: the price is that of reading them once more.
@@ -248,7 +248,7 @@ impl Everyone<'_> {
             Owner::Root(root) => root.own(mappings).contains(&address),
             Owner::Task(..) => false,
         };
-        Some(strays::contains(&self.cells, address) || self.all.iter().any(on_stack))
+        Some(ranges::contains(&self.cells, address) || self.all.iter().any(on_stack))
     }
 
     /// Takes out what is pointed at by more than its owners; `seen` is what dropping everyone has shown.
@@ -274,7 +274,7 @@ impl Everyone<'_> {
             Some((index, _)) => Place::Stack(*index),
             None => match seen.keepers(at) {
                 Some((_, keepers)) => Place::Freed(keepers),
-                None if strays::contains(&self.cells, at) => Place::Cell,
+                None if ranges::contains(&self.cells, at) => Place::Cell,
                 None => Place::Elsewhere { kept: seen.has_looked_at(at) },
             },
         };

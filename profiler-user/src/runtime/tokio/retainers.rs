@@ -18,18 +18,12 @@ use std::{cell::Cell, ops::Range};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::{
-    borrowed,
-    heap::Header,
-    read::Tokio,
-    roots,
-    strays::{self, RED_ZONE},
-};
+use super::{borrowed, heap::Header, read::Tokio, roots, strays::RED_ZONE};
 use crate::{
     debuginfo::FrameRegisters,
     model::{PartyId, Snapshot, TaskState},
     runtime::{Reads, World},
-    target::{self, AddressSpace, Chunks, Memory, RunState, handed, standstill},
+    target::{self, AddressSpace, Chunks, Memory, RunState, handed, ranges, standstill},
 };
 
 /// Pieces that lead to a thing, at most; more are a part of what the program lives by.
@@ -181,7 +175,7 @@ impl<'w> Search<'w> {
                     Whose::Nobody => {}
                     Whose::Others => return None,
                     Whose::Party(party) => owned.entry(party).or_insert_with(Vec::new).push(at),
-                    Whose::Piece(piece) if strays::contains(&targets, piece.start) => {}
+                    Whose::Piece(piece) if ranges::contains(&targets, piece.start) => {}
                     Whose::Piece(piece) => pieces.push(piece.start),
                 }
                 (pieces.len() <= MOST_PIECES).then_some(())
@@ -203,30 +197,22 @@ impl<'w> Search<'w> {
             let from = stack.or(cell).unwrap_or(0);
             around.push(at.saturating_sub(LARGEST).max(from)..*at + 1);
         }
-        around.sort_unstable_by_key(|range| range.start);
-        // The ranges may overlap; then the one before has what both have.
-        let mut merged: Vec<Range<u64>> = Vec::new();
-        for range in around {
-            match merged.last_mut().filter(|last| range.start <= last.end) {
-                Some(last) => last.end = last.end.max(range.end),
-                None => merged.push(range),
-            }
-        }
+        let around = ranges::merged(around);
         let is_theirs = |whose: &Whose, word: u64| match (whose, self.whose(word)) {
             (Whose::Nobody, _) => true,
             (Whose::Party(one), Whose::Party(other)) => *one == other,
             // What borrows from a stack is on another.
             (Whose::Piece(_), Whose::Party(PartyId::BlockOn { tid })) if !self.lend.contains(&tid) => true,
             // Whoever waits for the thing stands in its queue.
-            (Whose::Piece(piece), _) => strays::contains(pieces, piece.start),
+            (Whose::Piece(piece), _) => ranges::contains(pieces, piece.start),
             _ => false,
         };
         let is_others =
-            |(word, whose): &(u64, Whose)| points_into(&merged, *word).is_some_and(|word| !is_theirs(whose, word));
+            |(word, whose): &(u64, Whose)| points_into(&around, *word).is_some_and(|word| !is_theirs(whose, word));
         if self.beside.iter().any(is_others) {
             return None;
         }
-        self.each_pointer(&merged, &mut |at, word| is_theirs(&self.whose(at), word).then_some(()))?;
+        self.each_pointer(&around, &mut |at, word| is_theirs(&self.whose(at), word).then_some(()))?;
         let mut parties: Vec<PartyId> = owned.keys().copied().collect();
         parties.sort_unstable();
         Some(parties)
@@ -294,5 +280,5 @@ fn points_into(targets: &[Range<u64>], word: u64) -> Option<u64> {
     const MARKS: u32 = 16;
     let all = targets.first()?.start..targets.last()?.end;
     let places = [word << MARKS >> MARKS, word >> MARKS];
-    places.into_iter().find(|place| all.contains(place) && strays::contains(targets, *place))
+    places.into_iter().find(|place| all.contains(place) && ranges::contains(targets, *place))
 }
