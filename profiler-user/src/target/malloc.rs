@@ -161,6 +161,8 @@ mod tests {
         sync::Arc,
     };
 
+    use proptest::{collection::vec, prelude::*};
+
     use super::{
         super::{
             Mappings, Process,
@@ -241,6 +243,24 @@ mod tests {
         let first = start + head as u64 * 8 + ALIGN;
         assert_eq!(chunks.at(first), Some(Chunk { range: first..first + 24, in_use: true }));
         assert_eq!(chunks.at(start + 0x30), None, "the arena is no chunk");
+    }
+
+    proptest! {
+        /// Whatever stands there, it is read to an end, and every chunk that is found lies in a heap.
+        #[test]
+        fn any_words_are_read(
+            words in vec(prop_oneof![0_u64..80, (0_u64..40).prop_map(|units| units * 16 + 1), any::<u64>()], 8..200),
+            arena in any::<bool>(),
+            at in any::<u16>(),
+        ) {
+            let start = if arena { 3 * HEAP } else { 0x10_0000 };
+            let bytes = words.len() as u64 * 8;
+            let chunks = Chunks::of(&heap(start, &words));
+            let address = start + u64::from(at) % (bytes + 64);
+            if let Some(Chunk { range, .. }) = chunks.at(address) {
+                prop_assert!(range.contains(&address) && range.start >= start && range.end <= start + bytes);
+            }
+        }
     }
 
     #[test]
