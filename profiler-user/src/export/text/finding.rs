@@ -9,7 +9,7 @@ use crate::{
         format::{clock, count, named, seconds, since, site, task as task_name},
         page::{Ink, Page},
     },
-    model::{Certainty, Edge, Finding, FindingKind, FindingThread, HoldHow, PartyId, Snapshot, Task},
+    model::{Certainty, Edge, Finding, FindingKind, FindingThread, Hold, HoldHow, PartyId, Snapshot, Task},
     session::View,
 };
 
@@ -128,11 +128,11 @@ impl Party<'_> {
         let id = self.id();
         let task = snapshot.tasks.iter().find(|task| task.party == id);
         let thread = snapshot.threads.iter().find(|thread| PartyId::Thread { tid: thread.tid } == id);
-        let holds = task.into_iter().flat_map(|task| task.root.all_holds());
-        for hold in holds.chain(thread.into_iter().flat_map(|thread| thread.holds.iter())) {
-            if finding.edges.iter().any(|edge| edge.resource == hold.resource) {
-                page.indent(2).put(Ink::Warn, resource::hold(hold)).end();
-            }
+        let of_task = task.into_iter().flat_map(|task| task.root.all_holds());
+        let all = of_task.chain(thread.into_iter().flat_map(|thread| thread.holds.iter()));
+        let is_part = |hold: &&Hold| finding.edges.iter().any(|edge| edge.resource == hold.resource);
+        for said in resource::holds(all.filter(is_part)) {
+            page.indent(2).put(Ink::Warn, said).end();
         }
     }
 }

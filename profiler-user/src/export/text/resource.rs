@@ -80,13 +80,31 @@ pub(super) fn guard_place(frame: &Frame) -> String {
     }
 }
 
-/// What a strand or thread holds, and in which function.
-pub(super) fn hold(hold: &Hold) -> String {
+/// What strands or threads hold, and in which function; what is given back alike is counted.
+pub(super) fn holds<'a>(holds: impl Iterator<Item = &'a Hold>) -> Vec<String> {
+    let mut all: Vec<Hold> = Vec::new();
+    for hold in holds {
+        let alike = |known: &&mut Hold| {
+            hold.how == HoldHow::Guard
+                && (known.how, &known.resource, &known.site) == (hold.how, &hold.resource, &hold.site)
+        };
+        match all.iter_mut().find(alike) {
+            Some(known) => known.amount = known.amount.saturating_add(hold.amount),
+            None => all.push(hold.clone()),
+        }
+    }
+    all.iter().map(one_hold).collect()
+}
+
+fn one_hold(hold: &Hold) -> String {
     let resource = named(&hold.resource);
     let writes = hold.resource.kind == ResourceKind::TokioRwLock && hold.amount > 1;
     let mut said = match hold.how {
         HoldHow::Guard if writes => format!("holds {resource} for writing"),
         HoldHow::Reserved if writes => format!("is next to write to {resource}, and keeps new readers out"),
+        HoldHow::Guard if hold.resource.kind == ResourceKind::TokioMpsc => {
+            format!("has the room of {} in {resource}", count(hold.amount, "message"))
+        }
         HoldHow::Guard if hold.amount > 1 => format!("holds {} permits of {resource}", hold.amount),
         HoldHow::Guard => format!("holds {resource}"),
         HoldHow::AssignedUnpolled => format!("was handed {resource} but has not been polled since"),
@@ -103,4 +121,26 @@ pub(super) fn hold(hold: &Hold) -> String {
         said.push_str(&guard_place(frame));
     }
     said
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_given_back_alike_is_counted() {
+        let hold = |kind, address, how| Hold { resource: ResourceKey { kind, address }, how, amount: 1, site: None };
+        let unread = || hold(ResourceKind::TokioMpsc, 0x10, HoldHow::Guard);
+        let sender = || hold(ResourceKind::TokioMpsc, 0x10, HoldHow::Sender);
+        let permit = || hold(ResourceKind::TokioSemaphore, 0x20, HoldHow::Guard);
+        let all = [unread(), sender(), permit(), unread(), sender(), permit(), unread()];
+        let said = [
+            "has the room of 3 messages in tokio::sync::mpsc 0x10",
+            "owns a sender of tokio::sync::mpsc 0x10",
+            "holds 2 permits of tokio::sync::Semaphore 0x20",
+            "owns a sender of tokio::sync::mpsc 0x10",
+        ];
+        assert_eq!(holds(all.iter()), said);
+        assert_eq!(holds([unread()].iter()), ["has the room of 1 message in tokio::sync::mpsc 0x10"]);
+    }
 }

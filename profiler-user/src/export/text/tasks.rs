@@ -130,8 +130,8 @@ pub fn threads(page: &mut Page, snapshot: &Snapshot) {
         if let Some(wait) = &thread.wait {
             page.indent(4).put(Ink::Strong, resource::wait(wait)).end();
         }
-        for hold in &thread.holds {
-            page.indent(4).add(resource::hold(hold)).end();
+        for said in resource::holds(thread.holds.iter()) {
+            page.indent(4).add(said).end();
         }
     }
 }
@@ -194,8 +194,8 @@ fn leaf(page: &mut Page, task: &Task) {
     if let Some(wait) = &task.root.wait {
         page.indent(4).put(Ink::Strong, resource::wait(wait)).end();
     }
-    for hold in task.root.all_holds() {
-        page.indent(4).add(resource::hold(hold)).end();
+    for said in resource::holds(task.root.all_holds()) {
+        page.indent(4).add(said).end();
     }
 }
 
