@@ -9,7 +9,6 @@
 
 use super::{
     graph::{Graph, Need, Node, NodeId, Owner},
-    names,
     resources::Family,
 };
 use crate::model::{Escape, Fork, ResourceKind, Wait, WaitMode};
@@ -33,7 +32,7 @@ pub(super) fn mark(graph: &Graph<'_>) -> Vec<bool> {
         let is_given_up = !is_timer
             || match awaited {
                 Awaited::Permits => true,
-                Awaited::Turn => names::is_timeout(graph.nodes[parent].frames),
+                Awaited::Turn => is_timeout(&graph.nodes[parent]),
                 Awaited::End => false,
             };
         Some(graph.nodes[parent].fork != Fork::All && is_given_up && ends_others(node))
@@ -55,6 +54,12 @@ enum Awaited {
 impl Awaited {
     /// What counts most comes last.
     const ALL: [Self; 3] = [Self::End, Self::Turn, Self::Permits];
+}
+
+/// Whether the branches below this node are those of a timeout: its innermost function is called so, as are
+/// `tokio::time::timeout::Timeout` and what tower and hyper have for it.
+fn is_timeout(node: &Node<'_>) -> bool {
+    node.frames.last().is_some_and(|frame| frame.function.to_ascii_lowercase().contains("timeout"))
 }
 
 /// Whether the node is of a sort that ends its siblings: a timer but no interval, a token, a context, a socket, the end of a

@@ -376,6 +376,11 @@ impl<'a> Graph<'a> {
         }
     }
 
+    /// Whether the node waits for permits of the resource.
+    pub(super) fn wants_permits(&self, node: NodeId, resource: ResourceId) -> bool {
+        matches!(self.nodes[node].need, Need::Permits(of, _) if of == resource)
+    }
+
     /// Whether a strand of the task waits for an act on the resource.
     pub(super) fn waits_to_be_reached(&self, task: usize, resource: ResourceId) -> bool {
         self.tasks[task].clone().any(|node| self.nodes[node].need == Need::Reached(resource))

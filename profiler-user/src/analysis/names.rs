@@ -69,9 +69,3 @@ pub(super) fn hold_site(graph: &Graph<'_>, holder: NodeId, resource: &ResourceKe
     let of_it = |hold: &&Hold| graph.resources.get(&hold.resource) == Some(id);
     graph.nodes[holder].holds.iter().filter(of_it).find_map(|hold| hold.site.clone())
 }
-
-/// Whether branches below these frames are those of a timeout: the innermost function is called so, as are
-/// `tokio::time::timeout::Timeout` and what tower and hyper have for it.
-pub(super) fn is_timeout(frames: &[Frame]) -> bool {
-    frames.last().is_some_and(|frame| frame.function.to_ascii_lowercase().contains("timeout"))
-}

@@ -219,10 +219,8 @@ impl View<'_, '_, '_> {
     /// Those who can reach a semaphore, and wait for something else.
     fn adders(&self, resource: ResourceId) -> impl Iterator<Item = NodeId> {
         let reachers = self.graph.resources.all[resource].reachers.iter().flatten();
-        let wants_some =
-            move |node: &NodeId| matches!(self.graph.nodes[*node].need, Need::Permits(of, _) if of == resource);
         let nodes = reachers.flat_map(|&owner| self.graph.nodes_of(owner));
-        nodes.filter(move |node| self.liveness.is_stuck(*node) && !wants_some(node))
+        nodes.filter(move |&node| self.liveness.is_stuck(node) && !self.graph.wants_permits(node, resource))
     }
 
     /// Nothing that could give away what the node holds moves: neither itself nor what borrows from it.

@@ -334,11 +334,11 @@ impl AddressSpace {
     }
 
     /// Calls `visit` with the address and bytes of every resident stretch of `range`, in bounded pieces, unkept. Whether that
-    /// is all there is: nothing is swapped, nothing vanished meanwhile, nothing was left out by who kept it.
+    /// is all of what is resident: nothing vanished meanwhile, nothing was left out by who kept it.
     pub fn scan(&self, range: Range<u64>, mut visit: impl FnMut(u64, &[u8])) -> bool {
         let mut buf = Vec::new();
         let runs = match &self.source {
-            Source::Live { .. } => self.resident_runs(range.clone()),
+            Source::Live { .. } => self.resident_runs(range),
             Source::Kept(image) => {
                 let mut kept = 0;
                 for run in image.runs(range.clone()) {
@@ -348,7 +348,7 @@ impl AddressSpace {
                 return kept == range.end - range.start;
             }
         };
-        let mut whole = !self.is_swapped(range);
+        let mut whole = true;
         for run in runs {
             let mut at = run.start;
             while at < run.end {
@@ -366,7 +366,7 @@ impl AddressSpace {
     }
 
     /// Whether a page of `range` is in swap, or may be.
-    fn is_swapped(&self, range: Range<u64>) -> bool {
+    pub fn is_swapped(&self, range: Range<u64>) -> bool {
         let Source::Live { residency, .. } = &self.source else { return false };
         let mut pages = range.step_by(PAGE as usize);
         pages.any(|page| !matches!(residency.at(page), Some(Residency::Present | Residency::Absent)))

@@ -175,8 +175,7 @@ fn relation(graph: &Graph<'_>, link: Link) -> Relation {
 /// Whether a node is of one who can reach a semaphore, and does not wait for it.
 fn adds(graph: &Graph<'_>, node: NodeId, resource: ResourceId) -> bool {
     let reachers = graph.resources.all[resource].reachers.as_deref().unwrap_or_default();
-    let waits = matches!(graph.nodes[node].need, Need::Permits(of, _) if of == resource);
-    !waits && reachers.contains(&graph.nodes[node].owner)
+    !graph.wants_permits(node, resource) && reachers.contains(&graph.nodes[node].owner)
 }
 
 /// "locks tokio::sync::Mutex 0x55…".

@@ -3,8 +3,8 @@
 //! That tasks of a type grow in number is no leak: a service may warm up, and its clients may come and stay. So much is asked
 //! for before anyone is accused: in each of three windows the old ones at one await have grown in number and none has left;
 //! others of the type have ended in that time, and none of these had become old; it is no socket they wait for, nor a point in
-//! time that comes once, nor do as many more tasks wait for sockets. Where none of the type is seen to end, which is how the worst leaks look and every
-//! start as well, it takes four times as long.
+//! time that comes once, nor do as many more tasks wait for sockets. Where none of the type is seen to end, which is how the
+//! worst leaks look and every start as well, it takes four times as long.
 
 use std::{
     collections::VecDeque,

@@ -1,6 +1,8 @@
 //! Roots from whose stacks other threads borrow: a scoped thread has references to what lies in the frames of the one that started it,
 //! which may have gone on into a `block_on`. What was found there with the root others can use, too.
 
+use std::ops::Range;
+
 use rustc_hash::FxHashSet;
 
 use super::{
@@ -22,7 +24,8 @@ const SEARCHED: u64 = 1 << 20;
 /// The threads in `block_on`, by id, from whose stacks a thread borrows that runs code of the program, or may.
 pub(super) fn from(world: &World<'_>, roots: &[Root<'_>], described: &[Thread]) -> FxHashSet<i32> {
     let mut found = FxHashSet::default();
-    if roots.is_empty() {
+    let stacks: Vec<(i32, Range<u64>)> = roots.iter().map(|root| (root.facts.tid, root.whole_stack())).collect();
+    if stacks.is_empty() {
         return found;
     }
     for (facts, known, _) in world.threads {
@@ -30,14 +33,11 @@ pub(super) fn from(world: &World<'_>, roots: &[Root<'_>], described: &[Thread]) 
         if thread.is_some_and(waits_for_work) {
             continue;
         }
-        let others = roots.iter().filter(|root| root.facts.tid != facts.tid);
-        match words(world, facts, known.as_ref()) {
-            Some(words) => {
-                let borrows = |root: &&Root<'_>| words.iter().any(|word| root.whole_stack().contains(word));
-                found.extend(others.filter(borrows).map(|root| root.facts.tid));
-            }
-            None => found.extend(others.map(|root| root.facts.tid)),
-        }
+        let words = words(world, facts, known.as_ref());
+        let borrows =
+            |stack: &Range<u64>| words.as_ref().is_none_or(|words| words.iter().any(|word| stack.contains(word)));
+        let others = stacks.iter().filter(|(tid, stack)| *tid != facts.tid && borrows(stack));
+        found.extend(others.map(|(tid, _)| *tid));
     }
     found
 }

@@ -9,8 +9,8 @@
 //!   [`super::reach`], it shows by the words that point there. (Locks are not asked for like that: what leads to one is copied
 //!   about with the state of a service, and leaves traces in memory that was freed since);
 //! - that its destructor takes a guard or an end of a channel out of a place that others can reach too, as one does who removes
-//!   his entry from a table: then the handle is loaded from memory that is not the task's own. What the destructor frees is, if it was
-//!   come to from such memory; not the node of a list that others can reach, nor a table that has become too large.
+//!   his entry from a table: then the handle is loaded from memory that is not the task's own. What the destructor frees is the
+//!   task's own, unless it came to that from such memory, as to the node of a list that others can reach.
 //!
 //! All this is searched for only where there is a finding.
 
@@ -26,7 +26,7 @@ use super::{
     ownership::{self, Pieces},
     poll::{self, Polled},
     read::{Tokio, UNNAMED, any_thread_pointer},
-    roots::{self, Root},
+    roots::Root,
     strands,
     strays::dead_stacks,
     vtables::TaskVtable,
@@ -51,11 +51,16 @@ const UNSAID: u64 = 1 << 10;
 const ABORT_HANDLE: &str = "tokio::task::AbortHandle";
 
 /// Looks again at each of `accused`, and notes in `snapshot` what may move them after all. Whether there was anything.
-pub(super) fn note(tokio: &Tokio, world: &World<'_>, snapshot: &mut Snapshot, accused: &[PartyId]) -> bool {
-    let roots = roots::find(world, &tokio.unwinder);
-    let again = Again { tokio, world, fs_base: any_thread_pointer(world).unwrap_or(0), roots: &roots };
+pub(super) fn note(
+    tokio: &Tokio,
+    world: &World<'_>,
+    roots: &[Root<'_>],
+    snapshot: &mut Snapshot,
+    accused: &[PartyId],
+) -> bool {
+    let again = Again { tokio, world, fs_base: any_thread_pointer(world).unwrap_or(0), roots };
     let accused: FxHashSet<PartyId> = accused.iter().copied().collect();
-    let lent = give_back_lent(world, snapshot, &roots, &accused);
+    let lent = give_back_lent(world, snapshot, roots, &accused);
     let mut tasks = snapshot.tasks.iter().enumerate().filter(|(_, task)| accused.contains(&task.party));
     let some = tasks.by_ref().take(MOST);
     let mut suspects: Vec<Suspect> = some.filter_map(|(index, task)| again.suspect(index, task)).collect();

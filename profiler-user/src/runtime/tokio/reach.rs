@@ -104,8 +104,6 @@ pub(super) fn note(
     cells.sort_unstable_by_key(|cell| cell.start);
     let all = owners(tokio, world, roots, tasks);
     let asleep: FxHashSet<PartyId> = tasks.iter().filter(|read| sleeps(read)).map(|read| read.task.party).collect();
-    let lend = borrowed::from(world, roots, threads);
-    let lends = |party: PartyId| matches!(party, PartyId::BlockOn { tid } if lend.contains(&tid));
     let everyone = Everyone {
         dropping: tokio.dropping(world.memory, fs_base),
         tokio,
@@ -118,7 +116,11 @@ pub(super) fn note(
     let addresses: Vec<u64> = wanted.iter().map(|key| key.address).collect();
     let channels: FxHashSet<u64> = open.into_iter().map(|(address, _)| address).collect();
     let mut known = everyone.who_reach(&addresses, &channels);
-    known.retain(|_, reach| !reach.who.iter().any(|&index| lends(everyone.all[index].0)));
+    if !known.is_empty() {
+        let lend = borrowed::from(world, roots, threads);
+        let lends = |party: PartyId| matches!(party, PartyId::BlockOn { tid } if lend.contains(&tid));
+        known.retain(|_, reach| !reach.who.iter().any(|&index| lends(everyone.all[index].0)));
+    }
     // What is rung in several places, as a barrier is, is one thing all the same.
     let mut rung: BTreeMap<u64, usize> = BTreeMap::new();
     for key in wanted.iter().filter(|key| !key.kind.is_semaphore()) {

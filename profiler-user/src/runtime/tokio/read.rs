@@ -323,8 +323,9 @@ impl Runtime for Tokio {
     }
 
     fn doubt(&mut self, world: &World<'_>, snapshot: &mut Snapshot, accused: &[PartyId]) -> bool {
-        let settled = supposed::settle(self, world, snapshot, accused);
-        settled | (!accused.is_empty() && doubt::note(self, world, snapshot, accused))
+        let roots = if accused.is_empty() { Vec::new() } else { roots::find(world, &self.unwinder) };
+        let settled = supposed::settle(self, world, &roots, snapshot, accused);
+        settled | (!accused.is_empty() && doubt::note(self, world, &roots, snapshot, accused))
     }
 
     fn thread_context(&self) -> Option<ThreadContext> {

@@ -18,7 +18,7 @@ use std::{cell::Cell, ops::Range};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::{borrowed, heap::Header, read::Tokio, roots, strays::RED_ZONE};
+use super::{borrowed, heap::Header, read::Tokio, roots::Root, strays::RED_ZONE};
 use crate::{
     debuginfo::FrameRegisters,
     model::{PartyId, Snapshot, TaskState},
@@ -32,10 +32,9 @@ const MOST_PIECES: usize = 1 << 10;
 const MOST_BYTES: u64 = 1 << 29;
 /// Whoever points at the beginning of something that contains a word, points at most so many bytes before it.
 const LARGEST: u64 = 16 << 10;
-/// Bytes of a task's header, by which the runtime and its handles know it (`Header`, there too).
+/// Bytes of a task's header, by which the runtime and its handles know it (`Header` in tokio/src/runtime/task/core.rs, 1.38 to 1.54).
 const HEADER: u64 = 32;
-/// Bytes of what stands behind a task's future, at most: its list, its waker, its hooks (`Trailer` in tokio/src/runtime/task/core.rs,
-/// 1.38 to 1.54).
+/// Bytes of what stands behind a task's future, at most: its list, its waker, its hooks (`Trailer`, there too).
 const TRAILER: u64 = 48;
 
 /// Whether no thread has run since they were listed.
@@ -104,7 +103,7 @@ pub(super) struct Search<'w> {
 
 impl<'w> Search<'w> {
     /// `None` where a thread has run since they were listed, and where their registers are not known.
-    pub(super) fn new(tokio: &Tokio, world: &'w World<'w>, snapshot: &Snapshot) -> Option<Self> {
+    pub(super) fn new(tokio: &Tokio, world: &'w World<'w>, roots: &[Root<'_>], snapshot: &Snapshot) -> Option<Self> {
         if !stands_still(world) {
             return None;
         }
@@ -119,9 +118,8 @@ impl<'w> Search<'w> {
             Some((chunks.at(task.address)?.range.start, TaskCell { end, whose }))
         });
         let cells = cells.collect();
-        let roots = roots::find(world, &tokio.unwinder);
-        let lend = borrowed::from(world, &roots, &snapshot.threads);
-        let roots: FxHashSet<i32> = roots.into_iter().map(|root| root.facts.tid).collect();
+        let lend = borrowed::from(world, roots, &snapshot.threads);
+        let roots: FxHashSet<i32> = roots.iter().map(|root| root.facts.tid).collect();
         let mut stacks = Vec::new();
         let mut beside: Vec<(u64, Whose)> = handed.iter().map(|word| (*word, Whose::Others)).collect();
         for (facts, known, _) in world.threads {
@@ -227,6 +225,9 @@ impl<'w> Search<'w> {
             if !mapping.read || !(mapping.write || mapping.is_anonymous()) {
                 continue;
             }
+            if self.memory.is_swapped(mapping.range.clone()) {
+                return None;
+            }
             let whole = self.memory.scan(mapping.range.clone(), |start, bytes| {
                 if going.is_none() || self.left.replace(self.left.get().saturating_sub(bytes.len() as u64)) == 0 {
                     return;
@@ -268,10 +269,8 @@ fn of_ended_threads(world: &World<'_>, memory: &AddressSpace) -> Vec<Stack> {
     let pointers: Option<Vec<u64>> = world.threads.iter().map(|(_, known, _)| known.as_ref()?.fs_base).collect();
     let Some(pointers) = pointers else { return Vec::new() };
     let ended = target::stacks(memory, memory.mappings()).filter(|(_, pointer)| !pointers.contains(pointer));
-    ended
-        .map(|(mapping, _)| mapping.range.clone())
-        .map(|mapping| Stack { used: mapping.clone(), mapping, whose: Whose::Nobody })
-        .collect()
+    let traces = |range: &Range<u64>| Stack { mapping: range.clone(), used: range.clone(), whose: Whose::Nobody };
+    ended.map(|(mapping, _)| traces(&mapping.range)).collect()
 }
 
 /// The address in one of `targets`, which are in order and do not overlap, that a word may stand for: its highest bits or its lowest

@@ -6,7 +6,7 @@
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::{read::Tokio, retainers::Search};
+use super::{read::Tokio, retainers::Search, roots::Root};
 use crate::{
     model::{Grounds, HoldHow, PartyId, Resource, ResourceKey, ResourceKind, Snapshot, Task, TaskState, WaitMode},
     runtime::World,
@@ -65,23 +65,37 @@ pub(super) fn suppose(snapshot: &mut Snapshot, refuted: &mut Refuted) {
             }
         }
     }
-    for (key, who) in touched {
-        let permits = permits(snapshot, &key, &who);
-        let at = snapshot.resources.iter().position(|resource| resource.key == key).unwrap_or_else(|| {
-            snapshot.resources.push(Resource::new(key));
-            snapshot.resources.len() - 1
-        });
-        let resource = &mut snapshot.resources[at];
-        if resource.reachable_by.is_none() && (permits.is_some() || !resource.key.kind.is_semaphore()) {
+    let of_semaphores = touched.iter().filter(|(key, _)| key.kind.is_semaphore());
+    let counted: FxHashMap<ResourceKey, u64> =
+        of_semaphores.filter_map(|(key, who)| Some((key.clone(), permits(snapshot, key, who)?))).collect();
+    touched.retain(|key, _| !key.kind.is_semaphore() || counted.contains_key(key));
+    let suppose = |resource: &mut Resource, who| {
+        if resource.reachable_by.is_none() {
             (resource.reachable_by, resource.grounds) = (Some(who), Grounds::Supposed);
-            resource.permits = resource.permits.or(permits);
+            resource.permits = resource.permits.or(counted.get(&resource.key).copied());
+        }
+    };
+    for resource in &mut snapshot.resources {
+        if let Some(who) = touched.remove(&resource.key) {
+            suppose(resource, who);
         }
     }
+    snapshot.resources.extend(touched.into_iter().map(|(key, who)| {
+        let mut resource = Resource::new(key);
+        suppose(&mut resource, who);
+        resource
+    }));
 }
 
 /// Confirms what was supposed of things that those who are `accused` wait for, or takes it back. Whether that changes anything for
 /// them.
-pub(super) fn settle(tokio: &mut Tokio, world: &World<'_>, snapshot: &mut Snapshot, accused: &[PartyId]) -> bool {
+pub(super) fn settle(
+    tokio: &mut Tokio,
+    world: &World<'_>,
+    roots: &[Root<'_>],
+    snapshot: &mut Snapshot,
+    accused: &[PartyId],
+) -> bool {
     let supposed = |resource: &Resource| resource.grounds == Grounds::Supposed;
     if !snapshot.resources.iter().any(supposed) {
         return false;
@@ -90,7 +104,7 @@ pub(super) fn settle(tokio: &mut Tokio, world: &World<'_>, snapshot: &mut Snapsh
     let stuck = snapshot.tasks.iter().filter(|task| accused.contains(&task.party));
     let wanted: FxHashSet<ResourceKey> =
         stuck.flat_map(|task| task.root.waits()).map(|wait| wait.resource.clone()).collect();
-    let search = if wanted.is_empty() { None } else { Search::new(tokio, world, snapshot) };
+    let search = if wanted.is_empty() { None } else { Search::new(tokio, world, roots, snapshot) };
     let (mut searches, mut others) = (0, Vec::new());
     for at in 0..snapshot.resources.len() {
         if !supposed(&snapshot.resources[at]) {
