@@ -5,10 +5,11 @@ use std::{cell::RefCell, rc::Rc};
 use rustc_hash::FxHashMap;
 
 use super::{
-    bytes::{read_vec, u64_at},
+    bytes::u64_at,
     spans::{Object, Span, Spans},
+    type_mask::Mask,
 };
-use crate::target::{AddressSpace, Memory, MemoryError};
+use crate::target::{AddressSpace, MemoryError};
 
 /// Larger objects begin with their type; smaller ones have a bitmap at their span's end.
 const LARGEST_WITH_BITMAP: u64 = 512;
@@ -16,26 +17,6 @@ const LARGEST_WITH_BITMAP: u64 = 512;
 const SMALLEST_WITH_INLINE_MARKS: u64 = 16;
 /// Bytes of a large object that are read together; a multiple of the word size.
 const PART: u64 = 4 << 20;
-/// Offsets in a type (internal/abi, `Type`).
-const TYPE_PTRDATA: u64 = 8;
-const TYPE_FLAGS: u64 = 20;
-const TYPE_KIND: u64 = 23;
-const TYPE_GCDATA: u64 = 32;
-const TYPE_SIZE: u64 = 48;
-/// From 1.24 on: the mask is made when first needed, and `gcdata` points to where it will be.
-const FLAG_MASK_ON_DEMAND: u8 = 1 << 4;
-/// Before: `gcdata` is a program that makes the mask.
-const KIND_GC_PROGRAM: u8 = 1 << 6;
-/// The largest type that is believed.
-const LARGEST_TYPE: u64 = 1 << 30;
-
-/// Which words of a type are pointers.
-#[derive(Debug)]
-struct Mask {
-    words: u64,
-    bits: Vec<u8>,
-}
-
 /// Finds the pointers in objects.
 pub(super) struct Heap<'m> {
     pub(super) memory: &'m AddressSpace,
@@ -122,10 +103,7 @@ impl<'m> Heap<'m> {
         let mask = self.mask(ty);
         for (index, at) in range.step_by(8).enumerate() {
             // Without a mask every word may be a pointer.
-            let is_pointer = mask.as_ref().is_none_or(|mask| {
-                let word = (word + index as u64) % mask.words;
-                mask.bits.get((word / 8) as usize).is_some_and(|byte| byte >> (word % 8) & 1 == 1)
-            });
+            let is_pointer = mask.as_ref().is_none_or(|mask| mask.has((word + index as u64) % mask.words));
             if let Some(value) = u64_at(bytes, at).filter(|value| is_pointer && *value != 0) {
                 visit(value);
             }
@@ -134,7 +112,7 @@ impl<'m> Heap<'m> {
 
     fn mask(&self, ty: u64) -> Option<Rc<Mask>> {
         let mut masks = self.masks.borrow_mut();
-        masks.entry(ty).or_insert_with(|| read_mask(self.memory, ty).map(Rc::new)).clone()
+        masks.entry(ty).or_insert_with(|| Mask::read(self.memory, ty).map(Rc::new)).clone()
     }
 }
 
@@ -169,25 +147,6 @@ impl Small<'_> {
             word += count;
         }
     }
-}
-
-fn read_mask(memory: &dyn Memory, ty: u64) -> Option<Mask> {
-    let record = read_vec(memory, ty, TYPE_SIZE, TYPE_SIZE).ok()?;
-    let (size, with_pointers) = (u64_at(&record, 0)?, u64_at(&record, TYPE_PTRDATA)?);
-    if size < 8 || with_pointers > size || size > LARGEST_TYPE || record[TYPE_KIND as usize] & KIND_GC_PROGRAM != 0 {
-        return None;
-    }
-    let mut gcdata = u64_at(&record, TYPE_GCDATA)?;
-    if record[TYPE_FLAGS as usize] & FLAG_MASK_ON_DEMAND != 0 {
-        gcdata = memory.read_u64(gcdata).ok().filter(|mask| *mask != 0)?;
-    }
-    let words = with_pointers / 8;
-    let mut bits = read_vec(memory, gcdata, words.div_ceil(8), LARGEST_TYPE).ok()?;
-    // Bits behind the last pointer belong to something else.
-    if let Some(last) = bits.last_mut().filter(|_| !words.is_multiple_of(8)) {
-        *last &= (1 << (words % 8)) - 1;
-    }
-    Some(Mask { words: size / 8, bits })
 }
 
 #[cfg(test)]

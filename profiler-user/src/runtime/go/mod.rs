@@ -34,6 +34,7 @@ mod spans;
 mod stack;
 mod stands;
 mod threads;
+mod type_mask;
 mod waits;
 
 pub use layout::table;
