@@ -53,6 +53,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let status = child.wait()?;
 
     writeln!(out)?;
+    for line in &tally.told {
+        writeln!(out, "{line}")?;
+    }
     for (test, why) in &tally.skipped {
         writeln!(out, "skipped {test}: {why}")?;
     }

@@ -13,6 +13,18 @@ pub(super) struct Tally {
     pub(super) failed: BTreeSet<String>,
     /// Names of skipped tests, with their executable, and why.
     pub(super) skipped: BTreeMap<String, String>,
+    /// What failed tests have said, to be repeated at the end of a long run.
+    pub(super) told: Vec<String>,
+    telling: Telling,
+}
+
+/// Whose own lines are being read: libtest repeats those of all tests that passed, then those of all that failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Telling {
+    #[default]
+    Nobody,
+    Passed,
+    Failed,
 }
 
 impl Tally {
@@ -21,6 +33,7 @@ impl Tally {
         let text = line.trim_start();
         if let Some(binary) = text.strip_prefix("Running ").or_else(|| text.strip_prefix("Doc-tests ")) {
             binary.split(" (").next().unwrap_or(binary).clone_into(&mut self.binary);
+            self.telling = Telling::Nobody;
             return true;
         }
         if let Some((test, why)) = text.strip_prefix("SKIPPED ").and_then(|rest| rest.split_once(": ")) {
@@ -38,7 +51,14 @@ impl Tally {
             }
             return result == "FAILED";
         }
-        !text.is_empty() && !is_chatter(text)
+        match text {
+            "successes:" => self.telling = Telling::Passed,
+            "failures:" => self.telling = Telling::Failed,
+            _ if text.starts_with("test result: ") => self.telling = Telling::Nobody,
+            _ if self.telling == Telling::Failed && !text.is_empty() => self.told.push(line.to_owned()),
+            _ => {}
+        }
+        self.telling != Telling::Passed && !text.is_empty() && !is_chatter(text)
     }
 
     fn named(&self, test: &str) -> String {
@@ -78,7 +98,10 @@ mod tests {
              test finds_it ... ok\n\
              test serves - should panic ... ok\n\
              test breaks ... FAILED\n\
-             \n\
+             successes:\n\
+             ---- serves stdout ----\n\
+             all is well\n\
+             failures:\n\
              ---- breaks stdout ----\n\
              thread 'breaks' panicked at tests/check.rs:1:1:\n\
              test result: FAILED. 2 passed; 1 failed; 0 ignored\n",
@@ -87,7 +110,8 @@ mod tests {
         assert_eq!(tally.failed.iter().collect::<Vec<_>>(), ["tests/check.rs breaks"]);
         assert_eq!(tally.skipped["tests/check.rs finds_it"], "needs root: run it as root");
         assert!(shown.contains(&"thread 'breaks' panicked at tests/check.rs:1:1:"), "{shown:?}");
-        assert!(!shown.contains(&"test finds_it ... ok"), "{shown:?}");
+        assert!(!shown.contains(&"test finds_it ... ok") && !shown.contains(&"all is well"), "{shown:?}");
+        assert_eq!(tally.told, ["---- breaks stdout ----", "thread 'breaks' panicked at tests/check.rs:1:1:"]);
     }
 
     #[test]
