@@ -37,8 +37,7 @@ const EXHIBITS: &[(&str, &str)] = &[
 ];
 
 /// Whose wait nobody but themselves understands, and which are read whole all the same.
-const NOT_UNDERSTOOD: &[&str] =
-    &["wait_pending", "wait_hand_written", "wait_futures_unordered", "wait_shared", "wait_futures_mutex"];
+const NOT_UNDERSTOOD: &[&str] = &["wait_pending", "wait_hand_written", "wait_shared", "wait_futures_mutex"];
 
 /// Of which the optimiser leaves nothing that has a name.
 const NAMELESS: &str = "wait_pending";
@@ -133,8 +132,19 @@ fn every_primitive_is_in_the_list_without_debuginfo() {
 #[test]
 fn parts_of_primitives_are_told_from_what_is_the_programs_own() {
     require!(Need::Ptrace);
+    assert_waits_for_what_it_says("parts");
+}
+
+/// A set polls only those of its futures that were woken; what the others wait for is told all the same.
+#[test]
+fn futures_in_sets_are_told() {
+    require!(Need::Ptrace);
+    assert_waits_for_what_it_says("sets");
+}
+
+fn assert_waits_for_what_it_says(program: &str) {
     for profile in [Profile::Debuginfo, Profile::Release] {
-        let fixture = Fixture::start_with("parts", profile, &[]);
+        let fixture = Fixture::start_with(program, profile, &[]);
         let document = tasks_of(&fixture, &["--all"]);
         for (name, said) in fixture.ready["tasks"].as_object().expect("tasks by name") {
             let task = one(&document["tasks"], "id", text(&said["id"]));
@@ -152,8 +162,14 @@ fn parts_of_primitives_are_told_from_what_is_the_programs_own() {
 #[test]
 fn branches_are_shown_apart() {
     require!(Need::Ptrace);
-    let branches =
-        [("wait_select", 2), ("wait_join_macro", 2), ("wait_timeout", 2), ("wait_join_all", 3), ("wait_try_join", 2)];
+    let branches = [
+        ("wait_select", 2),
+        ("wait_join_macro", 2),
+        ("wait_timeout", 2),
+        ("wait_join_all", 3),
+        ("wait_try_join", 2),
+        ("wait_futures_unordered", 3),
+    ];
     for profile in [Profile::Debuginfo, Profile::Release] {
         let fixture = Fixture::start_with("primitives", profile, &[]);
         let document = tasks_of(&fixture, &["--all"]);

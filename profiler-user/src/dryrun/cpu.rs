@@ -188,7 +188,7 @@ impl<'m> Cpu<'m> {
     /// Pops `size` bytes.
     pub(super) fn pop(&mut self, size: u8) -> Result<Value, Why> {
         let sp = self.must(Reg::Rsp, "the stack pointer")?;
-        let value = self.memory.load(sp, size)?;
+        let value = self.memory.load_back(sp, size)?;
         self.set_reg(Reg::Rsp, Value::known(sp.wrapping_add(u64::from(size))));
         Ok(value)
     }

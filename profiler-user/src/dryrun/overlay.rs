@@ -199,6 +199,14 @@ impl<'m> Overlay<'m> {
         Ok(Value { bits: u64::from_le_bytes(buf), poison: poison as u8 })
     }
 
+    /// The same of what was put aside: to take it back is no look at it.
+    pub(super) fn load_back(&self, address: u64, size: u8) -> Result<Value, Why> {
+        let before = self.looks.borrow().len();
+        let value = self.load(address, size);
+        self.looks.borrow_mut().truncate(before);
+        value
+    }
+
     /// Stores the low `size` bytes of a value with their poison.
     pub(super) fn store(&mut self, address: u64, size: u8, value: Value) -> Result<(), Why> {
         self.write(address, &value.bits.to_le_bytes()[..usize::from(size)], u32::from(value.poison))
@@ -471,6 +479,7 @@ mod tests {
         overlay.load(0x2_0110, 8).unwrap();
         overlay.load(0x2_0008, 8).unwrap();
         overlay.load(0x2_0010, 4).unwrap();
+        overlay.load_back(0x2_0010, 8).unwrap();
         assert_eq!(overlay.looked_at(), None);
         overlay.read(0x2_0008, &mut [0; 16]).unwrap();
         assert_eq!(overlay.looked_at(), Some(Looked::At(0x2_0010)));

@@ -106,10 +106,14 @@ pub(super) enum Role {
     Registers,
     /// Runs the tasks of a `LocalSet`.
     Tick,
+    /// Wakes a future in a `FuturesUnordered`, or whatever else has an `ArcWake`.
+    WakeChild,
     /// Wraps the poll of one type of future.
     TaskPoll,
     /// Some other `poll`.
     Poll,
+    /// Provided by a trait for every type: the poll that it calls is the one to know.
+    PollUnpin,
 }
 
 #[rustfmt::skip]
@@ -194,6 +198,9 @@ const ROLES: &[(&str, Role)] = &[
     ("std::thread::park", Role::Park),
     ("tokio::runtime::scheduler::current_thread::Context::park", Role::Park),
     ("tokio::runtime::scheduler::current_thread::Context::park_yield", Role::Park),
+    // futures-util/src/stream/futures_unordered/task.rs, and futures-task/src/waker.rs before 0.3.32
+    ("futures_util::stream::futures_unordered::task::waker_ref::wake_by_ref_arc_raw", Role::WakeChild),
+    ("futures_task::waker::wake_by_ref_arc_raw", Role::WakeChild),
     ("_Unwind_Resume", Role::ResumeUnwinding),
     // library/std/src/panicking.rs: what catches takes the exception over
     ("std::panicking::catch_unwind::cleanup", Role::ResumeUnwinding),
@@ -245,14 +252,13 @@ pub(super) fn role(function: &str) -> Option<Role> {
         return (function != "std::panicking::panicking").then_some(Role::Panic);
     }
     let last = function.rsplit("::").next().unwrap_or(function);
-    // `poll_unpin` and the like are provided by traits for every type: the poll that they call is the one to know.
-    let polls = last == "poll" || last.starts_with("poll_") && !last.ends_with("_unpin");
-    (polls && shown(function)).then_some(Role::Poll)
+    let polls = (last == "poll" || last.starts_with("poll_")) && shown(function);
+    polls.then(|| if last.ends_with("_unpin") { Role::PollUnpin } else { Role::Poll })
 }
 
 /// Whether a symbol of this (mangled) name can have a role: spares the demangling of most.
 pub(super) fn may_have_role(mangled: &str) -> bool {
-    ["tokio", "poll", "shuffle", "panick", "__rust_", "_Unwind_", "unwrap_failed", "expect_failed", "park"]
+    ["tokio", "poll", "shuffle", "panick", "__rust_", "_Unwind_", "unwrap_failed", "expect_failed", "park", "arc_raw"]
         .iter()
         .any(|part| mangled.contains(part))
 }

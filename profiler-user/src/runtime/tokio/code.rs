@@ -66,6 +66,8 @@ pub(super) struct Code {
     pub(super) locks: locks::Functions,
     /// The functions of tasks' wakers, where no symbol tells them.
     wakers: OnceCell<[u64; 4]>,
+    /// See [`Code::child_wakers`].
+    child_wakers: OnceCell<Vec<(u64, u64)>>,
     /// Some module has no symbols.
     nameless: bool,
     /// Decoded instructions, shared by all dry runs.
@@ -88,6 +90,7 @@ impl Code {
             unwinds: modules.first().is_some_and(locks::unwinds),
             locks: locks::Functions::default(),
             wakers: OnceCell::new(),
+            child_wakers: OnceCell::new(),
             nameless: false,
             // Only what belongs to a module is code; a call of a C library function is modelled, never run.
             cache: CodeCache::within(executable),
@@ -113,6 +116,7 @@ impl Code {
             unwinds: self.unwinds,
             locks: self.locks.clone(),
             wakers: self.wakers.clone(),
+            child_wakers: self.child_wakers.clone(),
             nameless: self.nameless,
             cache: self.cache.another(),
         }
@@ -196,6 +200,30 @@ impl Code {
             self.roles.iter().filter(|(_, role)| waits(role)).map(|(address, _)| *address).collect();
         functions.sort_unstable();
         functions
+    }
+
+    /// The functions of wakers of futures in sets: where they stand, and the one that wakes by reference.
+    pub(super) fn child_wakers(&self, memory: &dyn Memory) -> &[(u64, u64)] {
+        /// That function is the third of four.
+        const WAKE_BY_REF: u64 = 16;
+        self.child_wakers.get_or_init(|| {
+            let mut found = Vec::new();
+            if !self.roles.values().any(|role| *role == Role::WakeChild) {
+                return found;
+            }
+            for range in &self.constants {
+                let mut bytes = vec![0; (range.end - range.start) as usize];
+                if memory.read(range.start, &mut bytes).is_err() {
+                    continue;
+                }
+                let words = bytes.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word)).enumerate();
+                let wakes = words.filter(|(_, word)| self.role(*word) == Some(Role::WakeChild));
+                found.extend(
+                    wakes.map(|(index, word)| ((range.start + index as u64 * 8).wrapping_sub(WAKE_BY_REF), word)),
+                );
+            }
+            found
+        })
     }
 
     /// The constants of the module that `address` is one of.

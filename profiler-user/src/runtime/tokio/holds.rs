@@ -5,6 +5,7 @@ use std::ops::{ControlFlow, Range};
 use rustc_hash::FxHashSet;
 
 use super::{
+    children,
     classify::{Channel, Role, Sink},
     code::Code,
     ends::{Ends, Share},
@@ -68,6 +69,9 @@ pub(super) struct Dropped {
     pub(super) freed: Vec<Range<u64>>,
     /// What was given back by code without a name.
     pub(super) released: Vec<Released>,
+    /// Flags of one byte that were clear and were swapped for set, and what was lowered by one meanwhile: a future that is
+    /// taken out of its set is marked so, dropped, and given back.
+    pub(super) marked: Vec<(u64, Vec<u64>)>,
     /// Where the notifications lie that the last senders of watches gave.
     pub(super) rung: Vec<Range<u64>>,
     /// Entries of the functions it called, in order: their names tell types. At most [`NAMED`].
@@ -436,6 +440,7 @@ impl Hooks for DropHooks<'_> {
         if let (Some(_), Some(rung)) = (self.ringing, self.dropped.rung.last_mut()) {
             rung.end = rung.end.max(access.address + 1);
         }
+        children::mark(&mut self.dropped.marked, access);
         let Some(release) = self.permits.on_atomic(access) else { return };
         // An acquire is taken out of the queue and gives back what was reserved for it under one lock.
         let left = self.waiters.iter().position(|waiter| waiter.lock == release.lock && !waiter.stands(m));

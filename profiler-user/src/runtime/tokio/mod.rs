@@ -6,6 +6,7 @@ mod around;
 mod blocked;
 mod borrowed;
 mod channels;
+mod children;
 mod classify;
 mod closing;
 mod code;

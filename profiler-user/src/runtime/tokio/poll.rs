@@ -1,6 +1,9 @@
 //! The dry run of a task's `poll`: which leaf futures it reaches, and by which calls.
 
+use std::sync::Arc;
+
 use super::{
+    children::Woken,
     classify::{Leaf, Role},
     code::Code,
     heap::Header,
@@ -58,6 +61,8 @@ pub(super) struct Hit {
     pub(super) words: Vec<u64>,
     /// Its first atomic accesses.
     pub(super) atomics: Vec<Atomic>,
+    /// The future in a set that waits in it: it is polled only where that was woken.
+    pub(super) child: Option<Arc<Woken>>,
 }
 
 impl Hit {
@@ -154,6 +159,37 @@ fn from_the_beginning(
     Polled { watched, ..polled }
 }
 
+/// Polls the task at `header` as it would be had this future in a set of its own been woken.
+pub(super) fn run_woken(
+    code: &Code,
+    memory: &dyn Memory,
+    vtable: &TaskVtable,
+    header: &Header,
+    fs_base: u64,
+    woken: &Woken,
+) -> (Polled, Turn) {
+    let mut machine = machine_for(code, memory, header, fs_base);
+    let task = Some(Polling { header: header.address, began: false });
+    let mut hooks = PollHooks { task, ..PollHooks::woken(code, &mut machine, woken) };
+    let outcome = machine.call(vtable.poll, &[header.address], &mut hooks);
+    hooks.finish_turn(&outcome)
+}
+
+/// The same for a root whose thread waits in a `block_on`: see [`resume`].
+pub(super) fn resume_woken(
+    code: &Code,
+    memory: &dyn Memory,
+    frames: &[FrameRegisters],
+    fs_base: u64,
+    woken: &Woken,
+) -> (Polled, Turn) {
+    let mut machine = machine_in(code, memory, frames, fs_base);
+    let hooks = PollHooks::woken(code, &mut machine, woken);
+    let mut hooks = PollHooks { parking: true, ..hooks.inside(frames) };
+    let outcome = machine.resume(&mut hooks);
+    hooks.finish_turn(&outcome)
+}
+
 /// A machine in which the task at `header` can be polled.
 pub(super) fn machine_for<'m>(code: &'m Code, memory: &'m dyn Memory, header: &Header, fs_base: u64) -> Machine<'m> {
     let mut machine = Machine::with_code_cache(memory, Limits::default(), &code.cache);
@@ -178,9 +214,7 @@ pub(super) fn resume(
         for flag in set {
             machine.write(*flag, &[1]);
         }
-        let invocations = (0..frames.len() as u64).collect();
-        let next = frames.len() as u64;
-        let mut hooks = PollHooks { parking: true, invocations, next, ..PollHooks::new(code, false) };
+        let mut hooks = PollHooks { parking: true, ..PollHooks::new(code, false).inside(frames) };
         hooks.waker.begin(&mut machine, code, known);
         let outcome = machine.resume(&mut hooks);
         flags = std::mem::take(&mut hooks.clear_flags);
@@ -223,6 +257,19 @@ struct Polling {
     began: bool,
 }
 
+/// What a future in a set did when it was its turn.
+#[derive(Debug, Default)]
+pub(super) struct Turn {
+    /// Its flag.
+    flag: u64,
+    /// Where the set took it from those that were woken, and how many leaves had been reached by then.
+    pub(super) began: Option<(Vec<Step>, usize)>,
+    /// Where the task woke itself: its set does so when it has polled all that it has.
+    pub(super) woke_itself: Vec<Vec<Step>>,
+    /// A future in a set was woken while it was polled: of those a set polls no more than two.
+    pub(super) yielded: bool,
+}
+
 struct PollHooks<'c> {
     policy: Policy<'c>,
     observe: Option<&'c mut dyn FnMut(&Machine<'_>)>,
@@ -248,6 +295,8 @@ struct PollHooks<'c> {
     drivers: Vec<u64>,
     /// One-byte flags that were swapped for clear and were clear.
     clear_flags: Vec<u64>,
+    /// A future in a set was woken before.
+    turn: Option<Turn>,
     polled: Polled,
 }
 
@@ -269,6 +318,7 @@ impl<'c> PollHooks<'c> {
             parked: false,
             drivers: Vec::new(),
             clear_flags: Vec::new(),
+            turn: None,
             polled: Polled {
                 hits: Vec::new(),
                 selects: Vec::new(),
@@ -280,6 +330,26 @@ impl<'c> PollHooks<'c> {
                 deepest_call: Vec::new(),
             },
         }
+    }
+
+    /// For a run in which a future in a set has been woken. Only those are noticed who look at its own waker.
+    fn woken(code: &'c Code, machine: &mut Machine<'_>, woken: &Woken) -> Self {
+        woken.prepare(machine);
+        let turn = Some(Turn { flag: woken.flag(), ..Turn::default() });
+        let mut hooks = Self { turn, ..Self::new(code, false) };
+        hooks.waker.begin(machine, code, Some(woken.waker()));
+        hooks
+    }
+
+    /// For a run that begins in the midst of these frames.
+    fn inside(self, frames: &[FrameRegisters]) -> Self {
+        let next = frames.len() as u64;
+        Self { invocations: (0..next).collect(), next, ..self }
+    }
+
+    fn finish_turn(mut self, outcome: &Outcome) -> (Polled, Turn) {
+        let turn = self.turn.take().unwrap_or_default();
+        (self.finish(outcome), turn)
     }
 
     fn finish(mut self, outcome: &Outcome) -> Polled {
@@ -336,7 +406,8 @@ impl<'c> PollHooks<'c> {
             _ => receiver(m, self.policy.code),
         };
         let words = (0..LEAF_WORDS as u64).map_while(|index| m.read_u64(this.wrapping_add(index * 8)).ok()).collect();
-        Hit { path: self.path(m), leaf, function, looked: false, copy: None, this, words, atomics: Vec::new() }
+        let (path, atomics) = (self.path(m), Vec::new());
+        Hit { path, leaf, function, looked: false, copy: None, this, words, atomics, child: None }
     }
 
     /// Whatever is to be woken has to look at the task's waker: to keep a copy, or to see that it has one already. Who looks
@@ -358,7 +429,11 @@ impl<'c> PollHooks<'c> {
         let inside = |outer: &[Step], inner: &[Step]| {
             outer.last().is_none_or(|step| inner.iter().any(|other| other.invocation == step.invocation))
         };
-        let again = |last: &Hit| last.leaf.is_none() && (inside(&last.path, &path) || inside(&path, &last.path));
+        // What was reached before a future's turn is not its own.
+        let before = self.turn.as_ref().and_then(|turn| turn.began.as_ref()).map_or(0, |(_, hits)| *hits);
+        let is_own = self.polled.hits.len() > before;
+        let again =
+            |last: &Hit| is_own && last.leaf.is_none() && (inside(&last.path, &path) || inside(&path, &last.path));
         if let Some(last) = self.polled.hits.last_mut().filter(|last| again(last)) {
             // Two that are to be woken may look as one.
             last.copy = last.copy.filter(|known| copy == Some(*known));
@@ -369,7 +444,7 @@ impl<'c> PollHooks<'c> {
         let this = self.polls.last().filter(|open| open.depth == depth).map_or(0, |open| open.hit.this);
         let function = frame.function;
         let (words, atomics) = (Vec::new(), Vec::new());
-        let hit = Hit { path, leaf: None, function, looked: true, copy, this, words, atomics };
+        let hit = Hit { path, leaf: None, function, looked: true, copy, this, words, atomics, child: None };
         self.polled.hits.push(hit);
     }
 
@@ -385,7 +460,17 @@ impl<'c> PollHooks<'c> {
         }
         let shape::QueuedAcquire { this, words, atomics } = acquire;
         let (path, leaf) = (self.path(m), Some(Leaf::Acquire));
-        self.polled.hits.push(Hit { path, leaf, function: ip, looked: true, copy: None, this, words, atomics });
+        self.polled.hits.push(Hit {
+            path,
+            leaf,
+            function: ip,
+            looked: true,
+            copy: None,
+            this,
+            words,
+            atomics,
+            child: None,
+        });
     }
 }
 
@@ -398,11 +483,18 @@ impl Hooks for PollHooks<'_> {
     fn on_call(&mut self, m: &mut Machine<'_>, target: u64, how: Transfer) -> Action {
         let depth = m.frames().len();
         self.invocations.truncate(depth);
+        let role = self.policy.code.role(target);
+        if role == Some(Role::Wake) && self.turn.is_some() {
+            let path = self.path(m);
+            self.turn.iter_mut().for_each(|turn| turn.woke_itself.push(path.clone()));
+        }
+        if role == Some(Role::WakeChild) {
+            self.turn.iter_mut().for_each(|turn| turn.yielded = true);
+        }
         self.notice(m);
         let caller = self.invocations.last().copied().unwrap_or(0);
-        let role = self.policy.code.role(target);
         // A root is given its context by its first poll function.
-        if self.task.is_some() || matches!(role, Some(Role::Poll | Role::Leaf(_))) {
+        if self.task.is_some() || matches!(role, Some(Role::Poll | Role::PollUnpin | Role::Leaf(_))) {
             self.waker.find(m, self.policy.code);
         }
         // A root that waits again: its loop has come to the park function, or to the system call inside it.
@@ -498,6 +590,11 @@ impl Hooks for PollHooks<'_> {
         if self.parking && access.size == 1 && (access.old, access.new) == (Some(0), Some(0)) {
             self.clear_flags.push(access.address);
         }
+        let taken = access.size == 1 && (access.old, access.new) == (Some(1), Some(0));
+        if taken && self.turn.as_ref().is_some_and(|turn| turn.flag == access.address && turn.began.is_none()) {
+            let began = Some((self.path(m), self.polled.hits.len()));
+            self.turn.iter_mut().for_each(|turn| turn.began.clone_from(&began));
+        }
         let mut copies = false;
         if let Some(task) = self.task.as_mut().filter(|task| task.header == access.address) {
             task.began |= access.new.is_some_and(|state| state & RUNNING != 0);
@@ -534,6 +631,7 @@ mod tests {
             this: 0,
             words: Vec::new(),
             atomics: Vec::new(),
+            child: None,
         };
         Polled {
             hits: hits.iter().map(hit).collect(),

@@ -4,6 +4,7 @@
 use std::{ops::Range, path::Path};
 
 use super::{
+    children::Woken,
     classify::{Role, Sink},
     code::Code,
     heap::Header,
@@ -23,6 +24,8 @@ pub(super) struct Probe<'a> {
     pub(super) code: &'a Code,
     pub(super) memory: &'a dyn Memory,
     pub(super) asked: Asked<'a>,
+    /// Where the leaf is that of a future in a set: the process with that woken.
+    pub(super) woken: Option<&'a Woken>,
 }
 
 /// Who is asked.
@@ -80,7 +83,7 @@ impl Probe<'_> {
     /// that of one that has returned. The panic has to come in place of the leaf.
     pub(super) fn enclosing(&self, leaf: Awaited) -> Vec<Enclosing> {
         let trail = Trail::new(self.memory);
-        let traced = Probe { code: self.code, memory: &trail, asked: self.asked };
+        let traced = Probe { memory: &trail, ..*self };
         let mut hooks = ProbeHooks { until: Some(leaf), ..ProbeHooks::new(self.code) };
         let _ = traced.run(&mut hooks, |_| ());
         if hooks.until.is_some() {
@@ -144,6 +147,10 @@ impl Probe<'_> {
 
     /// Polls in a machine that is prepared so.
     fn run(&self, hooks: &mut ProbeHooks<'_>, prepare: impl FnOnce(&mut Machine<'_>)) -> Outcome {
+        let prepare = |machine: &mut Machine<'_>| {
+            self.woken.inspect(|woken| woken.prepare(machine));
+            prepare(machine);
+        };
         match &self.asked {
             Asked::Task { vtable, header, fs_base } => {
                 let mut machine = poll::machine_for(self.code, self.memory, header, *fs_base);

@@ -11,6 +11,7 @@
 use std::ops::Range;
 
 use super::{
+    children::Woken,
     classify,
     code::Code,
     holds::{self, Dropping},
@@ -177,6 +178,16 @@ impl Root<'_> {
             Again::Foreign => self.poll_with_flags(code, memory, &self.frames[self.at..=self.at]),
             Again::Scheduler => self.poll_with_flags(code, memory, &self.frames[..self.end]),
         }
+    }
+
+    /// The same with a future in a set woken.
+    pub(super) fn poll_woken(&self, code: &Code, memory: &dyn Memory, woken: &Woken) -> (poll::Polled, poll::Turn) {
+        poll::resume_woken(code, memory, &self.frames[self.at..=self.at], self.fs_base, woken)
+    }
+
+    /// The thread pointer of its thread.
+    pub(super) fn fs_base(&self) -> u64 {
+        self.fs_base
     }
 
     /// Goes on in `frames`; where that polls nothing, once more with the flags set that were taken back and found clear: who

@@ -6,6 +6,7 @@ use std::{cell::RefCell, sync::Arc};
 use rustc_hash::FxHashMap;
 
 use super::{
+    children,
     classify::{self, Role},
     code::{Code, SiteFrame},
     holds::Dropped,
@@ -110,7 +111,7 @@ fn key(polled: &Polled, drops: &[&[u64]]) -> Box<[u64]> {
 fn shape(code: &Code, modules: &[Module], polled: &Polled, drops: &[&[u64]]) -> Shape {
     let mut functions = Vec::new();
     let mut leaves: Vec<(Vec<PathFrame>, Option<Wait>)> = Vec::new();
-    let paths: Vec<Vec<PathFrame>> = polled.hits.iter().map(|hit| expand(code, modules, &hit.path)).collect();
+    let paths: Vec<Vec<PathFrame>> = polled.hits.iter().map(|hit| expand_hit(code, modules, hit)).collect();
     for (number, drop) in drops.iter().enumerate() {
         let path = add_inlined(&paths, number, &resources::around(code, modules, drop).asyncs);
         functions.push(names(&path));
@@ -177,6 +178,20 @@ fn expand(code: &Code, modules: &[Module], path: &[Step]) -> Vec<PathFrame> {
             (0..frames.len()).map(move |index| PathFrame { invocation, site: frames[index].clone() })
         })
         .collect()
+}
+
+/// All frames of a leaf's path. What a set polls for one of its futures is that future's, also where it was inlined into the set's
+/// own poll.
+fn expand_hit(code: &Code, modules: &[Module], hit: &Hit) -> Vec<PathFrame> {
+    let mut path = expand(code, modules, &hit.path);
+    if let Some(child) = &hit.child
+        && let Some(set) = path.iter().rposition(|frame| &*frame.site.frame.function == children::POLLS)
+    {
+        let invocation = path[set].invocation;
+        let inlined = path[set + 1..].iter_mut().take_while(|frame| frame.invocation == invocation);
+        inlined.for_each(|frame| frame.invocation += child.number());
+    }
+    path
 }
 
 /// The path of this number with the async functions in it of which nothing is left in the code: what drops their states names
@@ -278,7 +293,7 @@ fn parting(frames: &[PathFrame], from: usize) -> usize {
 /// How the frame goes on in which the paths part.
 fn fork(leaves: &[(Vec<PathFrame>, Option<Wait>)], shared: usize, polled: &Polled) -> Fork {
     // The paths part in the last shared frame's invocation, or in that of the first frame that differs.
-    let around = leaves.iter().flat_map(|(path, _)| path.get(shared.saturating_sub(1)..=shared).unwrap_or_default());
+    let around = leaves.iter().flat_map(|(path, _)| path.iter().skip(shared.saturating_sub(1)).take(2));
     let mut fork = Fork::Unknown;
     for frame in around {
         let named = forks_by_name(&frame.site.frame);

@@ -3,6 +3,7 @@
 use std::{ops::Range, sync::Arc};
 
 use super::{
+    children::{Sets, Woken},
     classify::{self, Leaf},
     closing,
     context::Observed,
@@ -185,13 +186,17 @@ impl Tokio {
     pub(super) fn read_root(&self, world: &World<'_>, root: &Root<'_>, fs_base: u64) -> ReadTask {
         let party = PartyId::BlockOn { tid: root.facts.tid };
         let mut polled = root.poll(&self.code, world.memory);
-        let probe = Probe { code: &self.code, memory: world.memory, asked: Asked::Root(root) };
+        let probe = Probe { code: &self.code, memory: world.memory, asked: Asked::Root(root), woken: None };
         let probe = root.can_be_asked().then_some(&probe);
         let dropped = root.drop(self.dropping(world.memory, fs_base), world.modules, &self.unwinder);
         let dropped = dropped.unwrap_or_else(|| Dropped {
             incomplete: Some("what it holds: its thread's frame has no landing pad".into()),
             ..Dropped::default()
         });
+        let sets = Sets { code: &self.code, memory: world.memory, fs_base: root.fs_base() };
+        if root.can_be_asked() {
+            sets.unfold(&mut polled, &dropped, |woken| root.poll_woken(&self.code, world.memory, woken));
+        }
         let (mut strand, waits) = self.strands(world, world.memory, &mut polled, &dropped, probe);
         strand.holds = self.holds(world, world.memory, &dropped, &polled, &strand);
         let own = names::of_destructor(world.modules, &dropped.functions).map(|(_, name)| name);
@@ -241,6 +246,8 @@ impl Tokio {
         let mut waits = SemaphoreWaits::default();
         let mut watched = Watched { moment: &self.moment, pid: world.memory.pid(), descriptors: Vec::new() };
         let strand = strands::build(&self.code, world.modules, polled, dropped, |hit, functions| {
+            let probe = probe.map(|probe| Probe { woken: hit.child.as_deref(), ..*probe });
+            let probe = probe.as_ref();
             let leaf_name = || leaf_name(world, hit, functions);
             let mut wait = waits::read(hit, functions, memory, &self.vtables, &mut watched, leaf_name);
             if hit.leaf == Some(Leaf::Acquire) {
@@ -350,9 +357,14 @@ impl Tokio {
         } else {
             let scheduled = state == TaskState::Scheduled;
             let mut polled = self.dry_poll(world, &trail, header, vtable, fs_base, scheduled);
-            let probe = Probe { code: &self.code, memory, asked: Asked::Task { vtable, header, fs_base } };
+            let probe = Probe { code: &self.code, memory, asked: Asked::Task { vtable, header, fs_base }, woken: None };
             waiters = waiters_of(&polled);
             dropped = self.dropping(&trail, fs_base).task(vtable, header, &waiters);
+            if !scheduled {
+                let sets = Sets { code: &self.code, memory: &trail, fs_base };
+                let poll = |woken: &Woken| poll::run_woken(&self.code, &trail, vtable, header, fs_base, woken);
+                sets.unfold(&mut polled, &dropped, poll);
+            }
             (root, waits) = self.strands(world, &trail, &mut polled, &dropped, Some(&probe));
             root.holds = self.holds(world, &trail, &dropped, &polled, &root);
             closing::name(&self.closing, &self.dropping(&trail, fs_base), vtable, header, &dropped, &mut root);

@@ -261,6 +261,7 @@ mod tests {
             this: 0x1000,
             words: words.to_vec(),
             atomics: vec![lock],
+            child: None,
         };
         assert_eq!(touched(&hit(&[0x7f00_0000_0d00, 1, 0x7f00_0000_0d01])), Some(0x7f00_0000_0d00));
         assert_eq!(touched(&hit(&[0x7f00_0000_0d01, 1])), None);
