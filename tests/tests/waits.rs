@@ -3,7 +3,7 @@
 use gordian_tests::{
     Fixture, Gordian, Profile,
     capability::Need,
-    json::{all_frames, functions, list, one, text},
+    json::{functions, list, one, text},
     require,
 };
 use serde_json::Value;
@@ -54,7 +54,7 @@ fn tasks_of(fixture: &Fixture, more: &[&str]) -> Value {
 /// Kinds of everything that a task waits for, also in its branches.
 fn wait_kinds(task: &Value) -> Vec<String> {
     let mut kinds: Vec<String> = task["wait"]["kind"].as_str().map(str::to_owned).into_iter().collect();
-    for frame in all_frames(&task["awaits"]) {
+    for frame in task["awaits"].as_array().into_iter().flatten() {
         for branch in frame["children"].as_array().into_iter().flatten() {
             kinds.extend(wait_kinds(branch));
         }
