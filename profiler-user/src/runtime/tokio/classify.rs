@@ -32,6 +32,8 @@ pub(super) enum Leaf {
     Yield,
     /// Any of a set of tasks.
     JoinSet,
+    /// What a set of tasks asks of its list, which is all that the set is: its first argument.
+    JoinSetList,
 }
 
 /// Channels of tokio.
@@ -160,6 +162,8 @@ const ROLES: &[(&str, Role)] = &[
     ("tokio::runtime::task::abort::AbortHandle::drop", Role::Sink(Sink::JoinHandle)),
     ("tokio::task::join_set::JoinSet::poll_join_next", Role::Leaf(Leaf::JoinSet)),
     ("tokio::task::join_set::JoinSet::poll_join_next_with_id", Role::Leaf(Leaf::JoinSet)),
+    // tokio/src/util/idle_notified_set.rs
+    ("tokio::util::idle_notified_set::IdleNotifiedSet::pop_notified", Role::Leaf(Leaf::JoinSetList)),
     // tokio/src/time/sleep.rs, tokio/src/runtime/time/entry.rs
     ("tokio::time::sleep::Sleep::poll", Role::Leaf(Leaf::Sleep)),
     ("tokio::time::sleep::Sleep::poll_elapsed", Role::Leaf(Leaf::Sleep)),

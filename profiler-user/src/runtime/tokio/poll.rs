@@ -401,8 +401,8 @@ impl<'c> PollHooks<'c> {
 
     fn hit(&self, m: &Machine<'_>, function: u64, leaf: Option<Leaf>) -> Hit {
         let this = match leaf {
-            // `try_read_output(header, result, waker)`
-            Some(Leaf::JoinOutput) => m.reg(Reg::Rdi).unwrap_or(0),
+            // `try_read_output(header, result, waker)`, `pop_notified(list, waker)`
+            Some(Leaf::JoinOutput | Leaf::JoinSetList) => m.reg(Reg::Rdi).unwrap_or(0),
             _ => receiver(m, self.policy.code),
         };
         let words = (0..LEAF_WORDS as u64).map_while(|index| m.read_u64(this.wrapping_add(index * 8)).ok()).collect();

@@ -371,7 +371,8 @@ impl Tokio {
             let sockets = polled.hits.iter().filter(|hit| hit.leaf == Some(Leaf::Io)).count();
             // Which descriptor it is may be known later.
             timeless = memory.pid().is_none() || waits.descriptors.len() == sockets;
-            let mut sets = polled.hits.iter().filter(|hit| hit.leaf == Some(Leaf::JoinSet));
+            let is_set = |hit: &&Hit| matches!(hit.leaf, Some(Leaf::JoinSet | Leaf::JoinSetList));
+            let mut sets = polled.hits.iter().filter(is_set);
             if let (Some(set), None) = (sets.next(), sets.next())
                 && let Some(joined) = waits::joined(set, &dropped.aborted, &trail, &self.vtables)
             {

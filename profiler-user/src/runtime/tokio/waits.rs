@@ -84,7 +84,9 @@ pub(super) fn read(
             (ResourceKind::Io, hit.this, WaitMode::Ready { fd }, None)
         }
         Some(Leaf::Yield) => (ResourceKind::Yield, 0, WaitMode::Unknown, None),
-        Some(Leaf::JoinSet) => (ResourceKind::Other("tokio::task::JoinSet".into()), hit.this, WaitMode::Join, None),
+        Some(Leaf::JoinSet | Leaf::JoinSetList) => {
+            (ResourceKind::Other("tokio::task::JoinSet".into()), hit.this, WaitMode::Join, None)
+        }
         // Which of its receivers shows in what it owns.
         None if hit.looked && functions.iter().any(receives) => {
             (ResourceKind::TokioBroadcast, 0, WaitMode::Receive, None)
