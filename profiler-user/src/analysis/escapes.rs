@@ -71,7 +71,7 @@ fn ends_others(node: &Node<'_>) -> bool {
         (Need::Driver, ResourceKind::Timer) => !in_frames(|name| name.contains("interval")),
         (Need::Driver, _) | (Need::Nothing, ResourceKind::GoContext) => true,
         (Need::Nothing | Need::Reached(_), ResourceKind::TokioNotify) => in_frames(is_token),
-        (Need::Nothing, ResourceKind::Other(name)) => is_token(name),
+        (Need::Nothing | Need::Reached(_), ResourceKind::Other(name)) => is_token(name),
         _ => node.need == Need::Nothing && is_closing(wait),
     }
 }

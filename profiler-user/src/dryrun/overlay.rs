@@ -82,7 +82,9 @@ impl Looked {
         if let Self::At(place) = self { Some(place) } else { None }
     }
 
-    fn and(self, other: Self) -> Self {
+    /// What this and another have loaded it from.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
         match (self, other) {
             (Self::Own, looked) | (looked, Self::Own) => looked,
             (one, other) if one == other => one,

@@ -271,23 +271,22 @@ impl Observer {
         self.inspector.check()?;
         let registers = self.probing.registers();
         let Self { inspector, history, blocking, probing, last, options, .. } = self;
-        let (mut blocked, mut findings) = (Vec::new(), Vec::new());
-        let (snapshot, doubted) = inspector.judged(&registers, &mut |snapshot| {
-            snapshot.lost = probing.lost();
-            history.excuse(snapshot);
-            history.date(snapshot);
-            blocked = blocking.observe(snapshot, &probing.blocked(), monotonic_ns());
-            findings = analysis::analyse(snapshot, Some(last), &blocked, &options.thresholds);
+        let (mut blocked, mut findings) = (None, Vec::new());
+        let snapshot = inspector.judged(&registers, &mut |snapshot| {
+            let blocked = blocked.get_or_insert_with(|| {
+                snapshot.lost = probing.lost();
+                history.excuse(snapshot);
+                history.date(snapshot);
+                blocking.observe(snapshot, &probing.blocked(), monotonic_ns())
+            });
+            findings = analysis::analyse(snapshot, Some(last), blocked, &options.thresholds);
             analysis::accused(&findings)
         })?;
-        if doubted {
-            findings = analysis::analyse(&snapshot, Some(last), &blocked, &options.thresholds);
-        }
         self.trends.observe(&snapshot, &self.options.thresholds, &mut findings);
         self.ended = self.history.recognise(&mut findings, &snapshot, SystemTime::now());
         self.probing.keep_budget();
         self.last = Arc::new(snapshot);
-        Ok(self.view(findings, blocked))
+        Ok(self.view(findings, blocked.unwrap_or_default()))
     }
 }
 

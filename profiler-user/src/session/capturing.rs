@@ -51,7 +51,7 @@ pub fn capture(pid: i32, path: &Path, freeze: bool) -> Result<Capture, AttachErr
         }
         let registers = registers_once(pid);
         let frozen = if freeze { inspector.freeze()? } else { None };
-        let (snapshot, _) = inspector.look(&registers, frozen.as_ref(), &mut |snapshot| {
+        let snapshot = inspector.look(&registers, frozen.as_ref(), &mut |snapshot| {
             let findings = analysis::analyse(snapshot, last.as_ref(), &[], &Thresholds::default());
             analysis::accused(&findings)
         })?;

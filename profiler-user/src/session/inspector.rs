@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{AttachError, stacks::Stacks};
 use crate::{
@@ -205,20 +205,19 @@ impl Inspector {
     /// Everything as it is now. `registers` are those of blocked threads, by thread id, where the kernel programs gave
     /// them; without, procfs tells enough for most stacks.
     pub(super) fn snapshot(&mut self, registers: &FxHashMap<i32, ThreadRegisters>) -> Result<Snapshot, TargetError> {
-        Ok(self.judged(registers, &mut |_| Vec::new())?.0)
+        self.judged(registers, &mut |_| Vec::new())
     }
 
-    /// The same, with a second look at those whom `judge` accuses of never moving; also returns whether that has changed what
-    /// there is to judge.
+    /// The same, with a second look at those whom `judge` accuses of never moving; it judges again where that has changed anything.
     pub(super) fn judged(
         &mut self,
         registers: &FxHashMap<i32, ThreadRegisters>,
         judge: Judge<'_>,
-    ) -> Result<(Snapshot, bool), TargetError> {
+    ) -> Result<Snapshot, TargetError> {
         let frozen = if self.freezes { self.freeze()? } else { None };
-        let (mut snapshot, doubted) = self.look(registers, frozen.as_ref(), judge)?;
+        let mut snapshot = self.look(registers, frozen.as_ref(), judge)?;
         snapshot.stopped_for = frozen.map(Frozen::release);
-        Ok((snapshot, doubted))
+        Ok(snapshot)
     }
 
     /// The same of a process that may have been stopped.
@@ -227,7 +226,7 @@ impl Inspector {
         registers: &FxHashMap<i32, ThreadRegisters>,
         frozen: Option<&Frozen>,
         judge: Judge<'_>,
-    ) -> Result<(Snapshot, bool), TargetError> {
+    ) -> Result<Snapshot, TargetError> {
         let mut snapshot = Snapshot::empty(self.target());
         snapshot.taken_at = match &self.subject {
             Subject::Live(_) => Instant::now(),
@@ -281,16 +280,28 @@ impl Inspector {
         for runtime in &mut self.runtimes {
             runtime.read(&world, &mut snapshot);
         }
-        let accused = judge(&mut snapshot);
-        let mut doubted = false;
-        for runtime in &mut self.runtimes {
-            doubted |= runtime.doubt(&world, &mut snapshot, &accused);
+        let (mut accused, mut met) = (judge(&mut snapshot), FxHashSet::default());
+        loop {
+            let mut doubted = false;
+            for runtime in &mut self.runtimes {
+                doubted |= runtime.doubt(&world, &mut snapshot, &accused);
+            }
+            if !doubted {
+                break;
+            }
+            met.extend(accused);
+            accused = judge(&mut snapshot);
+            // Who was only held up by others before may be one of them, by what is known now.
+            accused.retain(|party| !met.contains(party));
+            if accused.is_empty() {
+                break;
+            }
         }
         self.subject.check()?;
         if let Subject::Stored(stored) = &self.subject {
             stored.advance();
         }
-        Ok((snapshot, doubted))
+        Ok(snapshot)
     }
 
     /// Looks up what the descriptors lead to that tasks wait for.

@@ -49,6 +49,10 @@ fn without_place(wait: &Wait) -> String {
             Some(task) => format!("waits for the end of {}", party(task)),
             None => "waits for the end of a task that is not known".into(),
         },
+        (kind, WaitMode::Unknown) if kind.is_thread_lock() => format!("waits for {resource}"),
+        (ResourceKind::Other(_), WaitMode::Notified) | (_, WaitMode::Unknown) => {
+            format!("waits in {resource}, which gordian does not understand yet")
+        }
         (_, WaitMode::Notified) => format!("waits for a notification from {resource}"),
         (_, WaitMode::Deadline { in_ms: Some(ms) }) if ms >= 0 => {
             format!("sleeps, {} left", seconds(ms as f64 / 1e3))
@@ -59,8 +63,6 @@ fn without_place(wait: &Wait) -> String {
         (_, WaitMode::Deadline { in_ms: None }) => "sleeps".into(),
         (_, WaitMode::Ready { fd: Some(fd) }) => format!("waits for descriptor {fd} to be ready"),
         (_, WaitMode::Ready { fd: None }) => "waits for a descriptor to be ready".into(),
-        (kind, WaitMode::Unknown) if kind.is_thread_lock() => format!("waits for {resource}"),
-        (_, WaitMode::Unknown) => format!("waits in {resource}, which gordian does not understand yet"),
     }
 }
 

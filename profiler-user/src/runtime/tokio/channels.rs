@@ -164,7 +164,7 @@ fn name_by_sender(tasks: &mut [ReadTask]) {
     }
     for read in tasks {
         waits_mut(&mut read.task.root, &mut |wait| {
-            if let (ResourceKind::Other(_), WaitMode::Unknown) = (&wait.resource.kind, wait.mode)
+            if let (ResourceKind::Other(_), WaitMode::Notified | WaitMode::Unknown) = (&wait.resource.kind, wait.mode)
                 && let Some(channel) = woken.get(&wait.resource.address)
             {
                 (wait.resource, wait.mode) = (key(ResourceKind::TokioOneshot, *channel), WaitMode::Receive);

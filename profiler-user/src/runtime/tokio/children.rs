@@ -260,6 +260,7 @@ impl Hooks for WakeHooks<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dryrun::Looked;
 
     fn access(address: u64, size: u8, change: (u64, u64)) -> Atomic {
         Atomic { address, size, old: Some(change.0), new: Some(change.1), ip: 0 }
@@ -297,7 +298,7 @@ mod tests {
             leaf: None,
             function: 0,
             looked,
-            copy: None,
+            copies: Looked::Own,
             this: 0,
             words: Vec::new(),
             atomics: Vec::new(),

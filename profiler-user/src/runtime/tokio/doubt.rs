@@ -170,13 +170,13 @@ impl Suspect {
 
 /// Whether all that the task waits for is to be told something.
 fn is_idle(task: &Task) -> bool {
-    use ResourceKind::{TokioBroadcast, TokioMpsc, TokioNotify, TokioWatch};
+    use ResourceKind::{Other, TokioBroadcast, TokioMpsc, TokioNotify, TokioWatch};
     let mut waits = task.root.waits().peekable();
     waits.peek().is_some()
         && waits.all(|wait| match (&wait.resource.kind, wait.mode) {
             (TokioMpsc | TokioBroadcast | TokioWatch, WaitMode::Receive) => true,
             // Who has something others want is there for more than being told.
-            (TokioNotify, WaitMode::Notified) => task.root.all_holds().next().is_none(),
+            (TokioNotify | Other(_), WaitMode::Notified) => task.root.all_holds().next().is_none(),
             _ => false,
         })
 }

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     debuginfo::FrameRegisters,
-    dryrun::{Action, Atomic, CallFrame, Hooks, Limits, Machine, Outcome, Reg, Transfer},
+    dryrun::{Action, Atomic, CallFrame, Hooks, Limits, Looked, Machine, Outcome, Reg, Transfer},
     locks,
     target::Memory,
 };
@@ -53,8 +53,8 @@ pub(super) struct Hit {
     pub(super) function: u64,
     /// It is known by its look at the task's waker: `path` leads into it.
     pub(super) looked: bool,
-    /// The copy of the waker that it looked at, if it is one and this was all that it did.
-    pub(super) copy: Option<u64>,
+    /// Where it looked at copies of the waker, beside those that it makes.
+    pub(super) copies: Looked,
     /// `self`: the future's address.
     pub(super) this: u64,
     /// The future's first words; shorter where they could not be read.
@@ -407,19 +407,19 @@ impl<'c> PollHooks<'c> {
         };
         let words = (0..LEAF_WORDS as u64).map_while(|index| m.read_u64(this.wrapping_add(index * 8)).ok()).collect();
         let (path, atomics) = (self.path(m), Vec::new());
-        Hit { path, leaf, function, looked: false, copy: None, this, words, atomics, child: None }
+        Hit { path, leaf, function, looked: false, copies: Looked::Own, this, words, atomics, child: None }
     }
 
     /// Whatever is to be woken has to look at the task's waker: to keep a copy, or to see that it has one already. Who looks
     /// and is no leaf that a table knows is one all the same, also where no function of its own is left of it.
     fn notice(&mut self, m: &Machine<'_>) {
         if let Some(looked) = m.looked_at() {
-            self.look(m, looked.place());
+            self.look(m, looked);
         }
     }
 
-    /// Someone has looked at the waker, and at one `copy` of it beside that which was handed down, or else at none or several.
-    fn look(&mut self, m: &Machine<'_>, copy: Option<u64>) {
+    /// Someone has looked at the waker, and at these copies of it beside that which was handed down.
+    fn look(&mut self, m: &Machine<'_>, copies: Looked) {
         if self.inside.is_some() || self.polled.hits.len() >= MAX_HITS {
             return;
         }
@@ -436,7 +436,7 @@ impl<'c> PollHooks<'c> {
             |last: &Hit| is_own && last.leaf.is_none() && (inside(&last.path, &path) || inside(&path, &last.path));
         if let Some(last) = self.polled.hits.last_mut().filter(|last| again(last)) {
             // Two that are to be woken may look as one.
-            last.copy = last.copy.filter(|known| copy == Some(*known));
+            last.copies = last.copies.and(copies);
             last.looked = true;
             return;
         }
@@ -444,7 +444,7 @@ impl<'c> PollHooks<'c> {
         let this = self.polls.last().filter(|open| open.depth == depth).map_or(0, |open| open.hit.this);
         let function = frame.function;
         let (words, atomics) = (Vec::new(), Vec::new());
-        let hit = Hit { path, leaf: None, function, looked: true, copy, this, words, atomics, child: None };
+        let hit = Hit { path, leaf: None, function, looked: true, copies, this, words, atomics, child: None };
         self.polled.hits.push(hit);
     }
 
@@ -465,7 +465,7 @@ impl<'c> PollHooks<'c> {
             leaf,
             function: ip,
             looked: true,
-            copy: None,
+            copies: Looked::Own,
             this,
             words,
             atomics,
@@ -595,16 +595,16 @@ impl Hooks for PollHooks<'_> {
             let began = Some((self.path(m), self.polled.hits.len()));
             self.turn.iter_mut().for_each(|turn| turn.began.clone_from(&began));
         }
-        let mut copies = false;
+        let mut clones = false;
         if let Some(task) = self.task.as_mut().filter(|task| task.header == access.address) {
             task.began |= access.new.is_some_and(|state| state & RUNNING != 0);
-            copies = access.old.zip(access.new).is_some_and(|(old, new)| old.checked_add(REFERENCE) == Some(new));
+            clones = access.old.zip(access.new).is_some_and(|(old, new)| old.checked_add(REFERENCE) == Some(new));
         }
         if self.inside.is_none() {
             match self.watcher.on_atomic(m, access) {
                 Some(acquire) => self.queued(m, access.ip, acquire),
                 // Who copies the waker is to be woken by it, also where nothing had to be loaded for that.
-                None if copies => self.look(m, None),
+                None if clones => self.look(m, Looked::Own),
                 None => self.notice(m),
             }
         }
@@ -627,7 +627,7 @@ mod tests {
             leaf,
             function: 0,
             looked,
-            copy: None,
+            copies: Looked::Own,
             this: 0,
             words: Vec::new(),
             atomics: Vec::new(),

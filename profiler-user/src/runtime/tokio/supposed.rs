@@ -8,12 +8,16 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{read::Tokio, retainers::Search, roots::Root};
 use crate::{
-    model::{Grounds, HoldHow, PartyId, Resource, ResourceKey, ResourceKind, Snapshot, Task, TaskState, WaitMode},
+    model::{
+        Grounds, HoldHow, PartyId, Resource, ResourceKey, ResourceKind, Snapshot, Task, TaskState, Wait, WaitMode,
+    },
     runtime::World,
 };
 
 /// Tasks in which this is worth asking, at most.
 const MOST_TASKS: usize = 1000;
+/// Waits that are not understood, at most: more are what a service does all day.
+const MOST_STRANGE: usize = 64;
 /// Things that are searched for in one look, at most.
 const MOST_SEARCHES: usize = 8;
 /// For so many looks nothing is supposed of a thing that others were found to reach; twice as long each time, up to the latter.
@@ -57,7 +61,8 @@ pub(super) fn suppose(snapshot: &mut Snapshot, refuted: &mut Refuted) {
     }
     let mut touched: FxHashMap<ResourceKey, Vec<PartyId>> = FxHashMap::default();
     for task in &snapshot.tasks {
-        let waits = task.root.waits().filter(|wait| wait.mode != WaitMode::Unknown).map(|wait| &wait.resource);
+        let is_told = |wait: &&Wait| !matches!(wait.mode, WaitMode::Unknown | WaitMode::Join);
+        let waits = task.root.waits().filter(is_told).map(|wait| &wait.resource);
         for key in waits.chain(task.root.all_holds().map(|hold| &hold.resource)).filter(|key| is_asked(key)) {
             if !refuted.holds(key.address) {
                 let who = touched.entry(key.clone()).or_default();
@@ -68,7 +73,9 @@ pub(super) fn suppose(snapshot: &mut Snapshot, refuted: &mut Refuted) {
     let of_semaphores = touched.iter().filter(|(key, _)| key.kind.is_semaphore());
     let counted: FxHashMap<ResourceKey, u64> =
         of_semaphores.filter_map(|(key, who)| Some((key.clone(), permits(snapshot, key, who)?))).collect();
-    touched.retain(|key, _| !key.kind.is_semaphore() || counted.contains_key(key));
+    let is_strange = |key: &ResourceKey| matches!(key.kind, ResourceKind::Other(_));
+    let few = touched.keys().filter(|key| is_strange(key)).count() <= MOST_STRANGE;
+    touched.retain(|key, _| if key.kind.is_semaphore() { counted.contains_key(key) } else { few || !is_strange(key) });
     let suppose = |resource: &mut Resource, who| {
         if resource.reachable_by.is_none() {
             (resource.reachable_by, resource.grounds) = (Some(who), Grounds::Supposed);
@@ -136,11 +143,11 @@ pub(super) fn settle(
 /// Whether tokio keeps no record of who can act on it.
 fn is_asked(key: &ResourceKey) -> bool {
     use ResourceKind::{
-        TokioBarrier, TokioBatchSemaphore, TokioBroadcast, TokioMpsc, TokioNotify, TokioOneshot, TokioSemaphore,
+        Other, TokioBarrier, TokioBatchSemaphore, TokioBroadcast, TokioMpsc, TokioNotify, TokioOneshot, TokioSemaphore,
         TokioWatch,
     };
     let is_semaphore = matches!(key.kind, TokioSemaphore | TokioBatchSemaphore);
-    let is_rung = matches!(key.kind, TokioNotify | TokioBarrier | TokioWatch);
+    let is_rung = matches!(key.kind, TokioNotify | TokioBarrier | TokioWatch | Other(_));
     let is_channel = matches!(key.kind, TokioMpsc | TokioOneshot | TokioBroadcast);
     key.address != 0 && (is_semaphore || is_rung || is_channel)
 }

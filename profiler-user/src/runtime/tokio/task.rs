@@ -249,7 +249,7 @@ impl Tokio {
             let probe = probe.map(|probe| Probe { woken: hit.child.as_deref(), ..*probe });
             let probe = probe.as_ref();
             let leaf_name = || leaf_name(world, hit, functions);
-            let mut wait = waits::read(hit, functions, memory, &self.vtables, &mut watched, leaf_name);
+            let mut wait = waits::read(hit, &polled.kept, functions, memory, &self.vtables, &mut watched, leaf_name);
             if hit.leaf == Some(Leaf::Acquire) {
                 if wait.resource.kind == ResourceKind::TokioBatchSemaphore
                     && let Some(kind) = self.lock(probe, hit, wait.resource.address)

@@ -44,9 +44,10 @@ impl Watched<'_> {
     }
 }
 
-/// What `hit` waits for. `functions` are those around it, root first.
+/// What `hit` waits for. `kept` are the wakers that the poll has looked at and somebody keeps, `functions` those around it, root first.
 pub(super) fn read(
     hit: &Hit,
+    kept: &[u64],
     functions: &[Arc<str>],
     memory: &dyn Memory,
     vtables: &FxHashMap<u64, TaskVtable>,
@@ -91,7 +92,13 @@ pub(super) fn read(
         None if hit.looked && functions.iter().any(receives) => {
             (ResourceKind::TokioBroadcast, 0, WaitMode::Receive, None)
         }
-        None => (ResourceKind::Other(leaf_name()), hit.copy.unwrap_or(hit.this), WaitMode::Unknown, None),
+        None => {
+            let copy = hit.copies.place();
+            // Whoever can get at the one waker that it has left may wake it, and nobody else.
+            let is_left = copy.is_some_and(|copy| kept.contains(&copy));
+            let mode = if is_left { WaitMode::Notified } else { WaitMode::Unknown };
+            (ResourceKind::Other(leaf_name()), copy.unwrap_or(hit.this), mode, None)
+        }
     };
     Wait { resource: ResourceKey { kind, address }, mode, position: None, target }
 }
@@ -249,7 +256,7 @@ pub(super) fn available(read: &dyn Fn(u64) -> Option<u64>, counter: u64) -> Opti
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dryrun::Atomic;
+    use crate::dryrun::{Atomic, Looked};
 
     #[test]
     fn what_is_left_of_a_pointer_under_a_flag_is_no_resource() {
@@ -259,7 +266,7 @@ mod tests {
             leaf: Some(Leaf::Notified),
             function: 0,
             looked: false,
-            copy: None,
+            copies: Looked::Own,
             this: 0x1000,
             words: words.to_vec(),
             atomics: vec![lock],
