@@ -1,5 +1,6 @@
 //! A process to look at, live or kept in a file: its memory, modules, threads and namespaces. Knows nothing of any async runtime.
 
+pub mod addresses;
 mod ahead;
 mod build_id;
 mod capture;
@@ -26,6 +27,7 @@ mod subject;
 mod threads;
 mod trail;
 
+pub use addresses::Addresses;
 pub use ahead::Ahead;
 pub use epoll::{Interest, interests};
 pub use error::TargetError;

@@ -13,6 +13,9 @@ use crate::target::{Memory, ranges};
 /// Bytes of each piece of memory that are searched for handles, at most; the rest is taken to have none.
 const SEARCHED: u64 = 1 << 20;
 
+/// Bytes at the end of what was allocated to which an allocator points, which notes there how long the next piece is.
+const LAST: u64 = 8;
+
 /// Memory that was freed.
 #[derive(Clone, PartialEq, Eq)]
 struct Piece {
@@ -21,10 +24,16 @@ struct Piece {
 }
 
 impl Piece {
-    /// By what address others may come to what is in it.
-    fn way(&self) -> u64 {
-        if self.is_arc { self.range.start + INSIDE } else { self.range.start }
+    /// By what addresses others may come to what is in it: also by those in the middle, as the links of a list are in its nodes.
+    fn way(&self) -> Range<u64> {
+        let counts = if self.is_arc { INSIDE } else { 0 };
+        inside(&(self.range.start + counts..self.range.end))
     }
+}
+
+/// Where in a piece of memory code may point to mean what is in it.
+pub(super) fn inside(piece: &Range<u64>) -> Range<u64> {
+    piece.start..piece.end.saturating_sub(LAST).max(piece.start + LAST)
 }
 
 /// The words in a range, as far as it is searched; none where it cannot be read.
@@ -64,7 +73,7 @@ impl Around {
 
     /// Of all pieces around the thing that begins at `thing`, in order: the addresses by which others could come to what is in
     /// them, and where they begin.
-    pub(super) fn ways(&self, thing: u64) -> (Vec<u64>, Vec<u64>) {
+    pub(super) fn ways(&self, thing: u64) -> (Vec<Range<u64>>, Vec<u64>) {
         let mut around: Vec<&Piece> = Vec::new();
         let mut next = vec![thing];
         while let Some(held) = next.pop() {

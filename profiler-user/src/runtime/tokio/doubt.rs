@@ -6,7 +6,7 @@
 //!   others: it shows by a waker of the task that stands where nobody keeps one who was seen;
 //! - an abort handle: it is a reference to the task that is no waker; or that it is in somebody's `JoinSet`;
 //! - the plain address that a C library has of a box in which the task owns an end of a channel, for its callback: as for
-//!   [`super::reach`], it shows by the words that point there. (Locks are not asked for like that: what leads to one is copied
+//!   [`super::reach`], it shows by what points into that. (Locks are not asked for like that: what leads to one is copied
 //!   about with the state of a service, and leaves traces in memory that was freed since);
 //! - that its destructor takes a guard or an end of a channel out of a place that others can reach too, as one does who removes
 //!   his entry from a table: then the handle is loaded from memory that is not the task's own. What the destructor frees is the
@@ -20,7 +20,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
     around, borrowed,
-    ends::{CHANNEL_SPAN, COUNTS, INSIDE},
+    ends::{CHANNEL_SPAN, COUNTS},
     heap::Header,
     holds::{Dropped, Dropping},
     ownership::{self, Pieces},
@@ -34,17 +34,13 @@ use super::{
 use crate::{
     model::{Fork, Hold, HoldHow, PartyId, ResourceKind, Snapshot, Strand, Task, TaskState, ThreadRole, WaitMode},
     runtime::World,
-    target::{Memory, ThreadFacts},
+    target::{Addresses, Memory, ThreadFacts, ranges},
 };
 
 /// Who is looked at again, at most: nobody else is accused.
 const MOST: usize = 2000;
 /// Who is asked whether he would abort somebody, at most.
 const MOST_OTHERS: usize = 200;
-/// Bits of a pointer to something aligned in which code may keep a mark.
-const TAG: u64 = 7;
-/// Bytes at the end of what was allocated to which an allocator points, which notes there how long the next piece is.
-const LAST: u64 = 8;
 /// Bytes that are taken to be freed by who does not say how much.
 const UNSAID: u64 = 1 << 10;
 /// How one that can end a task from outside is called.
@@ -69,7 +65,8 @@ pub(super) fn note(
     }
     let others: Vec<usize> = tasks.map(|(index, _)| index).collect();
     again.note_who_aborts(snapshot, &accused, &mut suspects);
-    search(tokio, world, snapshot, &mut suspects);
+    search_wakers(tokio, world, snapshot, &mut suspects);
+    search_ways(world, &mut suspects);
     let mut changed = lent || !others.is_empty();
     for other in others {
         put_beside(&mut snapshot.tasks[other].root, UNNAMED);
@@ -126,8 +123,8 @@ struct Suspect {
     given_away: bool,
     /// One who waits for something else has it in a set whose drop aborts it.
     kept_in_set: bool,
-    /// Words that would be a way to one of its holds, with that hold's number.
-    ways: FxHashMap<u64, usize>,
+    /// Addresses that would be a way to one of its holds, with that hold's number.
+    ways: Vec<(Range<u64>, usize)>,
     /// Holds to which there is one.
     strayed: Vec<usize>,
 }
@@ -274,9 +271,10 @@ impl Again<'_> {
     /// those are moved about before they are first polled, and leave traces.
     fn boxes(&self, suspect: &Suspect, leaves: &[u64]) -> Vec<Range<u64>> {
         let freed = suspect.freed.iter().map(|(start, end)| *start..*end);
+        let is_channel = |range: &Range<u64>| suspect.channels.iter().any(|channel| range.contains(&channel.start));
         let (mut polled, mut boxes): (Vec<_>, Vec<_>) = freed
             .filter(|range| range.start != suspect.own.start)
-            .partition(|range| leaves.iter().any(|leaf| range.contains(leaf)));
+            .partition(|range| !is_channel(range) && leaves.iter().any(|leaf| range.contains(leaf)));
         while let Some(inner) = polled.pop() {
             let (outer, others) = boxes.into_iter().partition(|range| self.has(range, inner.start));
             boxes = others;
@@ -285,15 +283,14 @@ impl Again<'_> {
         boxes
     }
 
-    /// Words by which one could come to what the task has of a resource in one of its `boxes`: where those begin, and those
-    /// around them. To what lies in the future itself it lends references, and they leave traces.
-    fn ways(&self, boxes: &[Range<u64>], hold: &Hold) -> Vec<u64> {
+    /// Addresses by which one could come to what the task has of a resource in one of its `boxes`: in those, and in those around them, as
+    /// the links of a list are in the middle of its nodes. To what lies in the future itself it lends references, and they leave traces.
+    fn ways(&self, boxes: &[Range<u64>], hold: &Hold) -> Vec<Range<u64>> {
         let mut ways = Vec::new();
         let has_it = |range: &&Range<u64>| self.has(range, hold.resource.address);
         let (mut around, mut others): (Vec<_>, Vec<_>) = boxes.iter().partition(has_it);
         while let Some(inner) = around.pop() {
-            ways.push(inner.start);
-            ways.extend(Some(inner.start + INSIDE).filter(|inside| inside + LAST < inner.end));
+            ways.push(around::inside(inner));
             let (outer, rest) = others.into_iter().partition(|range| self.has(range, inner.start));
             others = rest;
             around.extend::<Vec<_>>(outer);
@@ -345,26 +342,17 @@ fn is_handle(hold: &Hold) -> bool {
     hold.resource.address != 0 && matches!(hold.how, HoldHow::Sender | HoldHow::Receiver)
 }
 
-/// Searches all memory for wakers of `suspects` and for ways to what they have.
-fn search(tokio: &Tokio, world: &World<'_>, snapshot: &Snapshot, suspects: &mut [Suspect]) {
+/// Searches all memory for wakers of `suspects`.
+fn search_wakers(tokio: &Tokio, world: &World<'_>, snapshot: &Snapshot, suspects: &mut [Suspect]) {
     let functions = tokio.code.task_waker();
-    let mut headers: FxHashMap<u64, usize> = FxHashMap::default();
-    let mut ways: FxHashMap<u64, Vec<usize>> = FxHashMap::default();
-    for (number, suspect) in suspects.iter().enumerate() {
-        if suspect.others > 0 {
-            headers.insert(suspect.header, number);
-        }
-        suspect.ways.keys().for_each(|way| ways.entry(*way).or_default().push(number));
-    }
-    if headers.is_empty() && ways.is_empty() {
+    let asked = suspects.iter().enumerate().filter(|(_, suspect)| suspect.others > 0);
+    let headers: FxHashMap<u64, usize> = asked.map(|(number, suspect)| (suspect.header, number)).collect();
+    if headers.is_empty() {
         return;
     }
-    let (low, high) = ways.keys().fold((u64::MAX, 0), |(low, high), way| (low.min(*way), high.max(*way)));
-    let dead = dead_stacks(world);
     // What is polled leaves its traces on the stack of whoever polls.
-    let stacks = stacks(world);
-    let pollers: Vec<&Range<u64>> =
-        stacks.iter().filter(|(tid, _)| is_poller(snapshot, *tid)).map(|(_, at)| at).collect();
+    let pollers = stacks(world).into_iter().filter(|(tid, _)| is_poller(snapshot, *tid)).map(|(_, stack)| stack);
+    let traces: Vec<Range<u64>> = dead_stacks(world).into_iter().chain(pollers).collect();
     for mapping in world.memory.mappings().iter().filter(|mapping| mapping.write) {
         world.memory.scan(mapping.range.clone(), |start, bytes| {
             for (index, word) in bytes.as_chunks::<8>().0.iter().enumerate() {
@@ -374,28 +362,35 @@ fn search(tokio: &Tokio, world: &World<'_>, snapshot: &Snapshot, suspects: &mut 
                     let beside = [at.wrapping_sub(8), at.wrapping_add(8)];
                     let mut data = beside.into_iter().filter_map(|at| world.memory.read_u64(at).ok());
                     let whose = data.find_map(|data| headers.get(&data));
-                    if let Some(number) =
-                        whose.filter(|_| !dead.iter().chain(pollers.iter().copied()).any(|stack| stack.contains(&at)))
-                    {
+                    if let Some(number) = whose.filter(|_| !traces.iter().any(|stack| stack.contains(&at))) {
                         suspects[*number].found_waker(at);
                     }
-                } else if let place = word & !TAG
-                    && (low..=high).contains(&place)
-                    && let Some(numbers) = ways.get(&place)
-                    && !stacks.iter().any(|(_, stack)| stack.contains(&at))
-                {
-                    for suspect in numbers {
-                        let suspect = &mut suspects[*suspect];
-                        if !suspect.owns(at)
-                            && let Some(hold) = suspect.ways.get(&place)
-                        {
-                            suspect.strayed.push(*hold);
-                        }
-                    }
-                    // Whoever keeps what was read must have it too.
-                    let _ = world.memory.read_u64(at);
                 }
             }
+        });
+    }
+}
+
+/// Searches all memory but the stacks for ways to what `suspects` have.
+fn search_ways(world: &World<'_>, suspects: &mut [Suspect]) {
+    let ways = suspects.iter().flat_map(|suspect| &suspect.ways).map(|(way, _)| way.clone());
+    let ways = ranges::merged(ways.collect());
+    let (Some(first), Some(last)) = (ways.first(), ways.last()) else { return };
+    let mut addresses = Addresses::new(first.start..last.end);
+    let stacks = stacks(world);
+    for mapping in world.memory.mappings().iter().filter(|mapping| mapping.write) {
+        world.memory.scan(mapping.range.clone(), |start, bytes| {
+            addresses.each(start, bytes, |at, address| {
+                if !ranges::contains(&ways, address) || stacks.iter().any(|(_, stack)| stack.contains(&at)) {
+                    return;
+                }
+                for suspect in suspects.iter_mut() {
+                    let led_to = suspect.ways.iter().filter(|(way, _)| way.contains(&address) && !suspect.owns(at));
+                    suspect.strayed.extend(led_to.map(|(_, hold)| *hold).collect::<Vec<_>>());
+                }
+                // Whoever keeps what was read must have it too.
+                let _ = world.memory.read_u64(at);
+            });
         });
     }
 }

@@ -79,12 +79,16 @@ impl Seen {
         self.looked.has(address)
     }
 
-    /// The memory around `address`, if it was freed and counts its handles.
-    pub(super) fn counted(&self, address: u64) -> Option<Range<u64>> {
+    /// The memory around `address`, if it was freed.
+    pub(super) fn piece(&self, address: u64) -> Option<Range<u64>> {
         let (start, _) = self.keepers(address)?;
         let (end, _) = self.freed.get(&start)?;
-        let is_counted = counts(start).iter().any(|count| self.lowered.contains_key(count));
-        (is_counted && end - start > INSIDE).then_some(start..*end)
+        Some(start..*end)
+    }
+
+    /// Whether such memory counts its handles.
+    pub(super) fn is_counted(&self, piece: &Range<u64>) -> bool {
+        counts(piece.start).iter().any(|count| self.lowered.contains_key(count)) && piece.end - piece.start > INSIDE
     }
 
     /// Whether what begins at `start` is an `ArcInner`, by its two counts (library/alloc/src/sync.rs). Only handles on it, which are

@@ -21,7 +21,7 @@ use std::{
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
-    around::Around,
+    around::{self, Around},
     borrowed, channels,
     classify::Sink,
     freed::{Seen, Watch},
@@ -260,12 +260,11 @@ impl Everyone<'_> {
             let mut futures: Vec<Range<u64>> = reach.who.iter().filter_map(|&index| self.future(index)).collect();
             futures.sort_unstable_by_key(|future| future.start);
             let (ways, around) = if reach.is_channel { around.ways(reach.object) } else { (Vec::new(), Vec::new()) };
-            let counted = seen.counted(*address);
-            // Into the last word an allocator points, which notes there how long the next piece is; nothing that can be waited
-            // for is so small.
-            let whole = counted.clone().map(|range| range.start..range.end - 8);
-            let thing = whole.unwrap_or(*address..address.saturating_add(SEMAPHORE_SPAN));
-            let handle = counted.as_ref().map(|range| range.start).filter(|start| seen.is_arc(*start));
+            // What lies in a task's own future is looked for there.
+            let piece = seen.piece(*address).filter(|piece| !ranges::contains(&self.cells, piece.start));
+            let thing = piece.as_ref().map_or(*address..address.saturating_add(SEMAPHORE_SPAN), around::inside);
+            let counted = piece.filter(|piece| seen.is_counted(piece)).map(|piece| piece.start);
+            let handle = counted.filter(|start| seen.is_arc(*start));
             Suspect { thing, uncounted: counted.is_none(), handle, futures, ways, around }
         };
         let known: Vec<(u64, Reach)> = known.into_iter().collect();

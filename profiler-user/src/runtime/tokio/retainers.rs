@@ -8,8 +8,8 @@
 //! What the kernel keeps for the process counts too, as a library's loop may have its records in an epoll instance alone. A core file
 //! tells nothing of that, so it is not searched.
 //!
-//! Any word counts that could be a pointer into a piece, also one with marks in its lowest or highest bits. Left out is what the
-//! runtime's threads have on their stacks while they wait for work: what was polled there leaves its traces.
+//! Any bytes count that could be a pointer into a piece ([`Addresses`]). Left out is what the runtime's threads have on their stacks while
+//! they wait for work: what was polled there leaves its traces.
 //!
 //! That there is no pointer shows only while none can be on its way from one place to another. So what is found counts only where
 //! no thread of the process has run since the look began.
@@ -23,7 +23,7 @@ use crate::{
     debuginfo::FrameRegisters,
     model::{PartyId, Snapshot, TaskState},
     runtime::{Reads, World},
-    target::{self, AddressSpace, Chunks, Memory, RunState, handed, ranges, standstill},
+    target::{self, AddressSpace, Addresses, Chunks, Memory, RunState, addresses, handed, ranges, standstill},
 };
 
 /// Pieces that lead to a thing, at most; more are a part of what the program lives by.
@@ -216,9 +216,10 @@ impl<'w> Search<'w> {
         Some(parties)
     }
 
-    /// Calls `visit` with the address of every word that could point into one of `targets`, and where; `None` where it says so, or
+    /// Calls `visit` with the place of all that could point into one of `targets`, and where it points; `None` where it says so, or
     /// where not everything could be searched.
     fn each_pointer(&self, targets: &[Range<u64>], visit: &mut dyn FnMut(u64, u64) -> Option<()>) -> Option<()> {
+        let mut addresses = Addresses::new(targets.first()?.start..targets.last()?.end);
         let mut going = Some(());
         for mapping in self.memory.mappings().iter() {
             // What cannot be written any more may have been, if it is nobody's file.
@@ -232,11 +233,11 @@ impl<'w> Search<'w> {
                 if going.is_none() || self.left.replace(self.left.get().saturating_sub(bytes.len() as u64)) == 0 {
                     return;
                 }
-                for (index, word) in bytes.as_chunks::<8>().0.iter().enumerate() {
-                    if let Some(word) = points_into(targets, u64::from_le_bytes(*word)) {
-                        going = going.and_then(|()| visit(start + index as u64 * 8, word));
+                addresses.each(start, bytes, |at, word| {
+                    if ranges::contains(targets, word) {
+                        going = going.and_then(|()| visit(at, word));
                     }
-                }
+                });
             });
             if !whole || self.left.get() == 0 {
                 return None;
@@ -273,11 +274,7 @@ fn of_ended_threads(world: &World<'_>, memory: &AddressSpace) -> Vec<Stack> {
     ended.map(|(mapping, _)| traces(&mapping.range)).collect()
 }
 
-/// The address in one of `targets`, which are in order and do not overlap, that a word may stand for: its highest bits or its lowest
-/// may be something else.
+/// The address in one of `targets`, which are in order and do not overlap, that a word may stand for.
 fn points_into(targets: &[Range<u64>], word: u64) -> Option<u64> {
-    const MARKS: u32 = 16;
-    let all = targets.first()?.start..targets.last()?.end;
-    let places = [word << MARKS >> MARKS, word >> MARKS];
-    places.into_iter().find(|place| all.contains(place) && ranges::contains(targets, *place))
+    addresses::of_word(word).into_iter().find(|address| ranges::contains(targets, *address))
 }

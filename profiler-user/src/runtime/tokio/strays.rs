@@ -2,7 +2,8 @@
 //!
 //! That all handles on a thing are found by their counts is true of safe code alone: whoever is called back by foreign code
 //! may have given it the plain address of what the waiting future owns, and a scoped task borrows what lies in another's
-//! future. So all memory that can be written is searched for words that point there.
+//! future. So all memory that can be written is searched for what points there ([`Addresses`]): into the very thing, and into the
+//! memory that it was allocated with, since who has the address of one field comes to the others.
 //!
 //! What those that were dropped have freed, and the stacks of those that were unwound, told by their drops what they own: what
 //! else is in there and points at a thing with counts is a handle that was moved on. Nobody moves a handle on what has no
@@ -13,7 +14,7 @@ use std::ops::Range;
 
 use crate::{
     runtime::World,
-    target::{Memory, ThreadFacts, ranges},
+    target::{Addresses, Memory, ThreadFacts, ranges},
 };
 
 /// Bytes below the stack pointer that a function may use without saying so (System V ABI, `x86_64`).
@@ -29,8 +30,8 @@ pub(super) struct Suspect {
     pub(super) handle: Option<u64>,
     /// The futures of those that can reach it, by address; they do not overlap.
     pub(super) futures: Vec<Range<u64>>,
-    /// Plain addresses of what a handle on it lies in, in order.
-    pub(super) ways: Vec<u64>,
+    /// Plain addresses of what a handle on it lies in, in order; they do not overlap.
+    pub(super) ways: Vec<Range<u64>>,
     /// Where that memory begins, in order.
     pub(super) around: Vec<u64>,
 }
@@ -55,7 +56,7 @@ impl Suspect {
     fn strays(&self, word: u64, whose: Whose) -> bool {
         let direct = self.thing.contains(&word);
         let borrowed = || ranges::contains(&self.futures, word);
-        let way = || self.ways.binary_search(&word).is_ok();
+        let way = || ranges::contains(&self.ways, word);
         match whose {
             Whose::Theirs => false,
             Whose::Told => direct && self.uncounted || borrowed(),
@@ -74,8 +75,9 @@ const MOST: usize = 1 << 16;
 fn wanted(suspects: &[Suspect]) -> Option<Vec<Range<u64>>> {
     let all = || {
         suspects.iter().flat_map(|suspect| {
-            let ways = suspect.ways.iter().chain(&suspect.around).map(|way| *way..*way + 1);
-            suspect.futures.iter().cloned().chain([suspect.thing.clone()]).chain(ways)
+            let starts = suspect.around.iter().map(|start| *start..*start + 1);
+            let ranges = suspect.futures.iter().chain(&suspect.ways).chain([&suspect.thing]);
+            ranges.cloned().chain(starts)
         })
     };
     if all().take(MOST + 1).count() > MOST {
@@ -99,16 +101,12 @@ pub(super) fn strayed<P>(
         return strayed;
     };
     let dead = dead_stacks(world);
+    let mut addresses = Addresses::new(low..high);
     for mapping in world.memory.mappings().iter().filter(|mapping| mapping.write) {
         world.memory.scan(mapping.range.clone(), |start, bytes| {
-            for (index, word) in bytes.as_chunks::<8>().0.iter().enumerate() {
-                let word = u64::from_le_bytes(*word);
-                let at = start + index as u64 * 8;
-                if !(low..high).contains(&word)
-                    || !ranges::contains(&wanted, word)
-                    || dead.iter().any(|stack| stack.contains(&at))
-                {
-                    continue;
+            addresses.each(start, bytes, |at, word| {
+                if !ranges::contains(&wanted, word) || dead.iter().any(|stack| stack.contains(&at)) {
+                    return;
                 }
                 let place = place(at);
                 for (number, suspect) in suspects.iter().enumerate() {
@@ -118,7 +116,7 @@ pub(super) fn strayed<P>(
                         let _ = world.memory.read_u64(at);
                     }
                 }
-            }
+            });
         });
     }
     strayed
@@ -155,8 +153,12 @@ mod tests {
     #[test]
     fn a_handle_that_was_moved_on_is_told_from_a_borrow() {
         let futures = [0x100..0x200, 0x400..0x500];
-        let counted =
-            Suspect { handle: Some(0x800), ways: vec![0x610], around: vec![0x600], ..suspect(0x800..0x840, &futures) };
+        let counted = Suspect {
+            handle: Some(0x800),
+            ways: vec![0x610..0x638, 0x700..0x740],
+            around: vec![0x600],
+            ..suspect(0x800..0x840, &futures)
+        };
         let inside = Suspect { uncounted: true, ..suspect(0x180..0x1c0, &futures) };
         for suspect in [&counted, &inside] {
             let within = suspect.thing.start + 16;
@@ -173,8 +175,9 @@ mod tests {
         assert!(inside.strays(0x180, Whose::Told), "a borrow");
         for whose in [Whose::Unknown, Whose::Untold, Whose::Kept] {
             assert!(counted.strays(0x610, whose), "a plain address of what it lies in");
+            assert!(counted.strays(0x618, whose), "one of something else in there");
             assert_eq!(counted.strays(0x600, whose), whose == Whose::Kept, "{whose:?}: a handle on what it lies in");
         }
-        assert!(!counted.strays(0x610, Whose::Told) && !counted.strays(0x611, Whose::Unknown));
+        assert!(!counted.strays(0x610, Whose::Told) && !counted.strays(0x638, Whose::Unknown));
     }
 }
