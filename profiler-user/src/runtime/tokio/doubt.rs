@@ -66,7 +66,7 @@ pub(super) fn note(
     let others: Vec<usize> = tasks.map(|(index, _)| index).collect();
     again.note_who_aborts(snapshot, &accused, &mut suspects);
     search_wakers(tokio, world, snapshot, &mut suspects);
-    search_ways(world, &mut suspects);
+    search_ways(world, snapshot, &mut suspects);
     let mut changed = lent || !others.is_empty();
     for other in others {
         put_beside(&mut snapshot.tasks[other].root, UNNAMED);
@@ -350,9 +350,7 @@ fn search_wakers(tokio: &Tokio, world: &World<'_>, snapshot: &Snapshot, suspects
     if headers.is_empty() {
         return;
     }
-    // What is polled leaves its traces on the stack of whoever polls.
-    let pollers = stacks(world).into_iter().filter(|(tid, _)| is_poller(snapshot, *tid)).map(|(_, stack)| stack);
-    let traces: Vec<Range<u64>> = dead_stacks(world).into_iter().chain(pollers).collect();
+    let traces = traces(world, |tid| is_poller(snapshot, tid));
     for mapping in world.memory.mappings().iter().filter(|mapping| mapping.write) {
         world.memory.scan(mapping.range.clone(), |start, bytes| {
             for (index, word) in bytes.as_chunks::<8>().0.iter().enumerate() {
@@ -371,17 +369,19 @@ fn search_wakers(tokio: &Tokio, world: &World<'_>, snapshot: &Snapshot, suspects
     }
 }
 
-/// Searches all memory but the stacks for ways to what `suspects` have.
-fn search_ways(world: &World<'_>, suspects: &mut [Suspect]) {
+/// Searches all memory for ways to what `suspects` have, but not the stacks of threads that poll: of those in `block_on` too, which have
+/// made what they handed to tasks.
+fn search_ways(world: &World<'_>, snapshot: &Snapshot, suspects: &mut [Suspect]) {
     let ways = suspects.iter().flat_map(|suspect| &suspect.ways).map(|(way, _)| way.clone());
     let ways = ranges::merged(ways.collect());
     let (Some(first), Some(last)) = (ways.first(), ways.last()) else { return };
     let mut addresses = Addresses::new(first.start..last.end);
-    let stacks = stacks(world);
+    let is_root = |tid| snapshot.tasks.iter().any(|task| task.party == PartyId::BlockOn { tid });
+    let traces = traces(world, |tid| is_poller(snapshot, tid) || is_root(tid));
     for mapping in world.memory.mappings().iter().filter(|mapping| mapping.write) {
         world.memory.scan(mapping.range.clone(), |start, bytes| {
             addresses.each(start, bytes, |at, address| {
-                if !ranges::contains(&ways, address) || stacks.iter().any(|(_, stack)| stack.contains(&at)) {
+                if !ranges::contains(&ways, address) || traces.iter().any(|stack| stack.contains(&at)) {
                     return;
                 }
                 for suspect in suspects.iter_mut() {
@@ -395,10 +395,11 @@ fn search_ways(world: &World<'_>, suspects: &mut [Suspect]) {
     }
 }
 
-/// The stacks of all threads, by thread id.
-fn stacks(world: &World<'_>) -> Vec<(i32, Range<u64>)> {
-    let stack = |facts: &ThreadFacts| Some((facts.tid, world.memory.mappings().at(facts.stack()?.0)?.range.clone()));
-    world.threads.iter().filter_map(|(facts, ..)| stack(facts)).collect()
+/// Where what is polled leaves its traces: stacks of threads that poll, and what nobody uses of the others.
+fn traces(world: &World<'_>, polls: impl Fn(i32) -> bool) -> Vec<Range<u64>> {
+    let stack = |facts: &ThreadFacts| Some(world.memory.mappings().at(facts.stack()?.0)?.range.clone());
+    let pollers = world.threads.iter().filter(|(facts, ..)| polls(facts.tid));
+    dead_stacks(world).into_iter().chain(pollers.filter_map(|(facts, ..)| stack(facts))).collect()
 }
 
 /// Whether a thread polls tasks or roots.
