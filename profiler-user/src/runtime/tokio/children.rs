@@ -14,7 +14,6 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    classify::Role,
     code::Code,
     holds::Dropped,
     policy::Policy,
@@ -122,8 +121,9 @@ impl Sets<'_> {
                 continue;
             };
             let set = sets.entry(set).or_insert_with(|| Set { depth, ..Set::default() });
+            set.unseen |= turned.incomplete.is_some();
             let waits = set.take(child, woken, &polled.hits, turned, &turn);
-            set.unseen |= !waits;
+            set.unseen |= waits == 0 || self.wakers(child).is_none_or(|wakers| wakers > waits as u64);
         }
         // From the last on: what stands before keeps its place.
         for (at, set) in sets.into_iter().rev() {
@@ -150,6 +150,12 @@ impl Sets<'_> {
         })
     }
 
+    /// How many have a waker of a future: besides its set, each counts as one who holds it. A future that registers once and is not seen
+    /// to look again is one of them.
+    fn wakers(self, child: Child) -> Option<u64> {
+        self.memory.read_u64(child.data - COUNTS).ok()?.checked_sub(1)
+    }
+
     /// Wakes them one after the other; `None` unless that sets the flag of each.
     fn wake(self, number: usize, children: &[Child]) -> Option<Woken> {
         let mut machine = Machine::with_code_cache(self.memory, Limits::default(), &self.code.cache);
@@ -170,7 +176,9 @@ impl Sets<'_> {
     fn is_whole(self, hit: &Hit, set: &Set, poll: impl Fn(&Woken) -> (Polled, Turn)) -> bool {
         let Some(all) = self.wake(0, &set.children) else { return false };
         let (_, turn) = poll(&all);
-        !turn.yielded && turn.woke_itself.iter().any(|path| shared(path, &hit.path) >= set.depth)
+        // Builds without optimisation have a function of `Waker` between the two.
+        let is_sets = |path: &Vec<Step>| shared(path, &hit.path) >= set.depth && path.len() <= set.depth + 1;
+        !turn.yielded && turn.woke_itself.iter().any(is_sets)
     }
 }
 
@@ -188,8 +196,8 @@ struct Set {
 }
 
 impl Set {
-    /// Takes in what a future waits for. Says whether that is all that it waits for.
-    fn take(&mut self, child: Child, woken: Woken, base: &[Hit], turned: Polled, turn: &Turn) -> bool {
+    /// Takes in what a future waits for. Returns how many leaves it has.
+    fn take(&mut self, child: Child, woken: Woken, base: &[Hit], turned: Polled, turn: &Turn) -> usize {
         self.children.push(child);
         let (number, woken) = (woken.number(), Arc::new(woken));
         let before = turn.began.as_ref().map_or(0, |(_, before)| *before);
@@ -208,7 +216,7 @@ impl Set {
         }));
         self.selects.extend(turned.selects.iter().map(|invocation| invocation + number));
         self.joins.extend(turned.joins.iter().map(|(invocation, site)| (invocation + number, *site)));
-        turned.incomplete.is_none() && self.hits.len() > from
+        self.hits.len() - from
     }
 }
 
@@ -244,8 +252,7 @@ struct WakeHooks<'c> {
 
 impl Hooks for WakeHooks<'_> {
     fn on_call(&mut self, m: &mut Machine<'_>, target: u64, _how: Transfer) -> Action {
-        let role: Option<Role> = self.policy.code.role(target);
-        self.policy.on_call(m, target, role)
+        self.policy.on_call(m, target, self.policy.code.role(target))
     }
 
     fn is_function(&self, address: u64) -> bool {

@@ -484,7 +484,8 @@ impl Hooks for PollHooks<'_> {
         let depth = m.frames().len();
         self.invocations.truncate(depth);
         let role = self.policy.code.role(target);
-        if role == Some(Role::Wake) && self.turn.is_some() {
+        let wakes_itself = || self.task.as_ref().is_none_or(|task| m.reg(Reg::Rdi) == Some(task.header));
+        if role == Some(Role::Wake) && self.turn.is_some() && wakes_itself() {
             let path = self.path(m);
             self.turn.iter_mut().for_each(|turn| turn.woke_itself.push(path.clone()));
         }
