@@ -205,7 +205,7 @@ impl Again<'_> {
         let leaves = polled.hits.iter().map(|hit| hit.this).chain(polled.kept.iter().copied());
         let leaves: Vec<u64> = leaves.chain(dropped.acquires.iter().copied()).filter(|leaf| *leaf != 0).collect();
         suspect.strayed = self.taken_from_elsewhere(&mut suspect, task, &dropped);
-        let boxes = self.boxes(&suspect, &leaves);
+        let boxes = self.boxes(&suspect, task, &leaves);
         for (number, hold) in task.root.holds.iter().enumerate().filter(|(_, hold)| is_handle(hold)) {
             suspect.ways.extend(self.ways(&boxes, hold).into_iter().map(|way| (way, number)));
         }
@@ -268,10 +268,11 @@ impl Again<'_> {
     }
 
     /// What its drop frees, but for its cell, to which the whole runtime points, and for the futures that it polls, to `leaves`:
-    /// those are moved about before they are first polled, and leave traces.
-    fn boxes(&self, suspect: &Suspect, leaves: &[u64]) -> Vec<Range<u64>> {
+    /// those are moved about before they are first polled, and leave traces. A channel is no future.
+    fn boxes(&self, suspect: &Suspect, task: &Task, leaves: &[u64]) -> Vec<Range<u64>> {
         let freed = suspect.freed.iter().map(|(start, end)| *start..*end);
-        let is_channel = |range: &Range<u64>| suspect.channels.iter().any(|channel| range.contains(&channel.start));
+        let channels = || task.root.holds.iter().filter(|hold| is_handle(hold)).map(|hold| hold.resource.address);
+        let is_channel = |range: &Range<u64>| channels().any(|channel| range.contains(&channel));
         let (mut polled, mut boxes): (Vec<_>, Vec<_>) = freed
             .filter(|range| range.start != suspect.own.start)
             .partition(|range| !is_channel(range) && leaves.iter().any(|leaf| range.contains(leaf)));

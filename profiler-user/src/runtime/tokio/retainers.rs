@@ -181,39 +181,61 @@ impl<'w> Search<'w> {
             pieces.sort_unstable();
             pieces.dedup();
             if pieces.len() == known {
-                return self.are_alone(&owned, &targets).filter(|_| stands_still(self.world));
+                return self.are_alone(owned, &targets).filter(|_| stands_still(self.world));
             }
         }
     }
 
-    /// The parties, if nobody else points at what they have by a word at one of those addresses.
-    fn are_alone(&self, owned: &FxHashMap<PartyId, Vec<u64>>, pieces: &[Range<u64>]) -> Option<Vec<PartyId>> {
-        let mut around: Vec<Range<u64>> = Vec::new();
-        for at in owned.values().flatten() {
+    /// The parties, and those who point at what they have by a word at one of those addresses, and so on; `None` where others do.
+    fn are_alone(&self, mut owned: FxHashMap<PartyId, Vec<u64>>, pieces: &[Range<u64>]) -> Option<Vec<PartyId>> {
+        loop {
+            let around = self.around(owned.values().flatten());
+            let is_theirs = |whose: &Whose, word: u64| match (whose, self.whose(word)) {
+                (Whose::Nobody, _) => true,
+                (Whose::Party(one), Whose::Party(other)) => *one == other,
+                // What borrows from a stack is on another.
+                (Whose::Piece(_), Whose::Party(PartyId::BlockOn { tid })) if !self.lend.contains(&tid) => true,
+                // Whoever waits for the thing stands in its queue.
+                (Whose::Piece(piece), _) => ranges::contains(pieces, piece.start),
+                _ => false,
+            };
+            let is_others =
+                |(word, whose): &(u64, Whose)| points_into(&around, *word).is_some_and(|word| !is_theirs(whose, word));
+            if self.beside.iter().any(is_others) {
+                return None;
+            }
+            let mut more = false;
+            self.each_pointer(&around, &mut |at, word| {
+                let whose = self.whose(at);
+                if is_theirs(&whose, word) {
+                    return Some(());
+                }
+                // What a task has of another's it may be left with from when it was made; it may also come to the thing by it.
+                let Whose::Party(party) = whose else { return None };
+                let places = owned.entry(party).or_insert_with(Vec::new);
+                if !places.contains(&at) {
+                    places.push(at);
+                    more = true;
+                }
+                Some(())
+            })?;
+            if !more {
+                let mut parties: Vec<PartyId> = owned.keys().copied().collect();
+                parties.sort_unstable();
+                return Some(parties);
+            }
+        }
+    }
+
+    /// Where code may point to mean what lies at one of these places, in tasks and on stacks.
+    fn around<'a>(&self, places: impl Iterator<Item = &'a u64>) -> Vec<Range<u64>> {
+        let around = places.map(|at| {
             let stack = self.stacks.iter().find(|stack| stack.used.contains(at)).map(|stack| stack.used.start);
             let cell = self.chunks.at(*at).map(|cell| cell.range.start + HEADER);
             let from = stack.or(cell).unwrap_or(0);
-            around.push(at.saturating_sub(LARGEST).max(from)..*at + 1);
-        }
-        let around = ranges::merged(around);
-        let is_theirs = |whose: &Whose, word: u64| match (whose, self.whose(word)) {
-            (Whose::Nobody, _) => true,
-            (Whose::Party(one), Whose::Party(other)) => *one == other,
-            // What borrows from a stack is on another.
-            (Whose::Piece(_), Whose::Party(PartyId::BlockOn { tid })) if !self.lend.contains(&tid) => true,
-            // Whoever waits for the thing stands in its queue.
-            (Whose::Piece(piece), _) => ranges::contains(pieces, piece.start),
-            _ => false,
-        };
-        let is_others =
-            |(word, whose): &(u64, Whose)| points_into(&around, *word).is_some_and(|word| !is_theirs(whose, word));
-        if self.beside.iter().any(is_others) {
-            return None;
-        }
-        self.each_pointer(&around, &mut |at, word| is_theirs(&self.whose(at), word).then_some(()))?;
-        let mut parties: Vec<PartyId> = owned.keys().copied().collect();
-        parties.sort_unstable();
-        Some(parties)
+            at.saturating_sub(LARGEST).max(from)..*at + 1
+        });
+        ranges::merged(around.collect())
     }
 
     /// Calls `visit` with the place of all that could point into one of `targets`, and where it points; `None` where it says so, or
