@@ -212,7 +212,7 @@ impl<'w> Search<'w> {
                 }
                 // What a task has of another's it may be left with from when it was made; it may also come to the thing by it.
                 let Whose::Party(party) = whose else { return None };
-                let places = owned.entry(party).or_insert_with(Vec::new);
+                let places = owned.entry(party).or_default();
                 if !places.contains(&at) {
                     places.push(at);
                     more = true;
